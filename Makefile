@@ -1,0 +1,51 @@
+# What can be done here; `make` alone lists it. Every target sets up what it needs, at no cost the second time.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The interpreter to build .venv with, e.g. make setup PYTHON=python3.12. Empty: keep .venv, or the first that fits.
+PYTHON ?=
+# Passed on to pytest, e.g. make test PYTEST_ARGS="-k journal -x"
+PYTEST_ARGS ?=
+# Passed on to the demo, e.g. make demo DEMO_ARGS=--json
+DEMO_ARGS ?=
+
+BIN := .venv/bin
+
+.PHONY: help setup setup-tests demo test check format bench pins clean
+
+help: ## lists the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## makes .venv with the pinned packages, installs missing system packages
+	@scripts/setup.sh "$(PYTHON)"
+
+setup-tests:
+	@scripts/setup.sh --tests "$(PYTHON)"
+
+demo: setup ## runs the main job end to end and tells the story of it
+	@$(BIN)/hardwallet demo $(DEMO_ARGS)
+
+test: setup-tests ## runs every test that this machine can run
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## formats the source and mends what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## runs the benchmarks, prints the table, writes bench.json
+	$(BIN)/python -m benchmarks
+
+pins: ## pins the newest versions that pyproject.toml allows (needs the network)
+	scripts/pin.sh
+
+clean: ## removes .venv, caches and what the benchmarks wrote
+	rm -rf .venv .setup.lock build dist *.egg-info bench.json .coverage
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Many terminals and cards at once, with no screen: headless and seeded."""

@@ -1,0 +1,1 @@
+"""A card speaks wallet: suites, certificates, messages, records, the session, the reference card."""

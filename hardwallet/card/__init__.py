@@ -1,0 +1,1 @@
+"""The reference card: rules, limits, journal, and a memory that commits atomically."""

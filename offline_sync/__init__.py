@@ -1,0 +1,1 @@
+"""The sale survives, travels and is settled: journal, outbox, gateway, clearing."""

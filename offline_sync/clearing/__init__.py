@@ -1,0 +1,1 @@
+"""The operator's side: intake, verification, ledger, disputes, settlement, HTTP."""

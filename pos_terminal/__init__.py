@@ -1,0 +1,1 @@
+"""A tap becomes a sale: the tap, sale states, limits, receipts, the terminal's keys."""

@@ -1,0 +1,1 @@
+"""A person sees and steers it: the command line, and later the screens."""

@@ -1,0 +1,114 @@
+"""What every test shares: markers for what a test needs, and skips that fail where nothing may be missing.
+
+With CI=true a test that would be skipped for something missing fails instead. Skips for another reason (a
+platform, a permission that the machine does not give) stay skips; their reasons stand at the end of each run.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from _pytest.reports import BaseReport
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Daemons live where a plain user's PATH does not look.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+VPCD_DRIVER = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
+
+# What pytest.importorskip says, and what the markers below say.
+_MISSING = re.compile(r"^could not import|^missing: |\bis not installed\b|\bnot found\b", re.IGNORECASE)
+
+
+def is_about_something_missing(reason: str) -> bool:
+    """Whether a skip's reason says that a package or a program is not there."""
+    return _MISSING.search(reason.removeprefix("Skipped: ")) is not None
+
+
+def missing(what: Iterable[str]) -> list[str]:
+    """Those of the named programs, and of the modules named `module:NAME`, that are not installed."""
+    return [name for name in what if not _is_there(name)]
+
+
+@functools.cache
+def _is_there(name: str) -> bool:
+    if name.startswith("module:"):
+        return importlib.util.find_spec(name.removeprefix("module:")) is not None
+    return shutil.which(name, path=SEARCH_PATH) is not None
+
+
+@functools.cache
+def namespaces_refused() -> str:
+    """Why this machine gives no private mount and network namespace; empty when it does."""
+    as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    tried = subprocess.run(
+        ["unshare", *as_user, "--mount", "--net", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return "" if tried.returncode == 0 else tried.stderr.strip() or f"unshare ended with {tried.returncode}"
+
+
+def _requirements(item: pytest.Item) -> list[str]:
+    named = [str(what) for mark in item.iter_markers("needs") for what in mark.args]
+    if item.get_closest_marker("pcscd"):
+        named += ["pcscd", "unshare", "ip", "module:smartcard"]
+    return named
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose programs or modules are missing, before it makes any fixture."""
+    absent = missing(_requirements(item))
+    if item.get_closest_marker("pcscd"):
+        if not VPCD_DRIVER.exists():
+            absent.append("the virtual reader of pcscd (vsmartcard-vpcd)")
+        if not absent and namespaces_refused():
+            pytest.skip(f"no private namespaces on this machine: {namespaces_refused()}")
+    if absent:
+        pytest.skip(f"missing: {', '.join(absent)}")
+
+
+def _fail_instead_of_skip(report: BaseReport) -> None:
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if is_about_something_missing(reason):
+        report.outcome = "failed"
+        report.longrepr = f"CI=true: this test may not be skipped. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turns the skip of one test into a failure, where nothing may be missing."""
+    report = yield
+    _fail_instead_of_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole file that skips itself while it is collected."""
+    report = yield
+    _fail_instead_of_skip(report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return REPOSITORY

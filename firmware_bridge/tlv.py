@@ -37,7 +37,7 @@ class Tlv:
 
 
 def parse(raw: bytes) -> list[Tlv]:
-    """The data objects side by side in `raw`, not descended into; MalformedTlv when there is anything else."""
+    """The data objects side by side in `raw`, not descended into; else MalformedTlv."""
     if len(raw) > MAX_LENGTH:
         raise MalformedTlv(f"TLV data of {len(raw)} bytes; at most {MAX_LENGTH} are read.")
     objects: list[Tlv] = []
@@ -53,7 +53,7 @@ def parse(raw: bytes) -> list[Tlv]:
 def walk(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Iterator[tuple[int, Tlv]]:
     """Every data object in `raw` with its depth, 0 at the top, parents before children.
 
-    MalformedTlv for constructed objects nested deeper than `max_depth` levels or more than MAX_OBJECTS in all.
+    MalformedTlv for constructed objects nested deeper than `max_depth`, or more than MAX_OBJECTS.
     """
     pending = [(0, found) for found in reversed(parse(raw))]
     seen = 0

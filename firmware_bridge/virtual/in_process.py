@@ -4,12 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 from firmware_bridge.errors import Cancelled, CardGone, Garbled, NoCard, ReaderGone
 from firmware_bridge.link import CardLink, ResponseChaining, VirtualCard
-
-TearMoment = Literal["before", "after"]
+from firmware_bridge.virtual.tear import TearMoment, TearOrder
 
 _GONE = "The card left the reader. Present the same card again."
 
@@ -38,8 +36,7 @@ class InProcessReader:
         self._session = 0
         self._closed = False
         self._cancelled = False
-        self._tear_in: int | None = None
-        self._tear_when: TearMoment = "before"
+        self._tear = TearOrder()
         self.exchanges = 0
         """Commands that links of this reader have sent since it opened, torn ones included."""
 
@@ -80,8 +77,7 @@ class InProcessReader:
         The link raises CardGone and the card stays away until `present`. 0 takes the order back.
         """
         with self._changed:
-            self._tear_in = exchange_number if exchange_number > 0 else None
-            self._tear_when = when
+            self._tear.order(exchange_number, when)
 
     def wait_for_card(self, timeout_s: float | None) -> CardLink:
         """A link to the card, freshly reset; NoCard when none comes in time."""
@@ -146,25 +142,17 @@ class InProcessReader:
             self._card.power_off()
         self._present = False
 
-    def _tear_due(self, when: TearMoment) -> bool:
-        if self._tear_in != 1 or self._tear_when != when:
-            return False
-        self._tear_in = None
-        return True
-
     def _exchange(self, session: int, command: bytes) -> bytes:
         with self._changed:
             if session != self._session:
                 raise ReaderGone("The reader is closed. Open it again.") if self._closed else CardGone(_GONE)
             self.exchanges += 1
-            if self._tear_in is not None and self._tear_in > 1:
-                self._tear_in -= 1
-                return self._execute(command)
-            if self._tear_due("before"):
+            torn = self._tear.begin_exchange()
+            if torn == "before":
                 self.remove()
                 raise CardGone(_GONE)
             reply = self._execute(command)
-            if self._tear_due("after"):
+            if torn == "after":
                 self.remove()
                 raise CardGone(_GONE)
             return reply

@@ -1,0 +1,236 @@
+"""A simulated card's file: identity and memory on disk, safe against a crash at any write and against a
+second process.
+
+    0      header, 8192 bytes: magic (8) ‖ format version (2) ‖ length (4) ‖ SHA-256 of the JSON (32) ‖ JSON,
+    padded with zero
+    8192   state A: generation (8) ‖ state (96) ‖ CRC-32 (4)
+    8300   state B: the same; the valid one with the higher generation counts
+    8408   image (card/memory.py)
+    end    a CRC-32 (4) for each journal entry
+
+The file stands for the card's secure element, so it holds the card's private keys in the clear, mode 0600: a
+simulated card
+keeps no secret from who can read it (docs/limitations.md).
+"""
+
+import fcntl
+import json
+import os
+import struct
+from binascii import crc32
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from hardwallet.card.identity import CardIdentity
+from hardwallet.card.memory import (
+    ENTRIES_AT,
+    IMAGE_LENGTH,
+    STATE_LENGTH,
+    CardMemory,
+    State,
+)
+from hardwallet.certificates import parse
+from hardwallet.errors import CardFileBusy, CardFileDamaged, CardFileError, WalletError
+from hardwallet.limits import JOURNAL_ENTRIES
+from hardwallet.records import RECORD_LENGTH
+from hardwallet.suites import suite_by_number
+
+MAGIC: Final = b"HWCARD\r\n"
+FORMAT: Final = 1
+HEADER_LENGTH: Final = 8192
+_HEAD: Final = struct.Struct(">8sHI32s")
+_SLOT: Final = struct.Struct(f">Q{STATE_LENGTH}sI")
+_SLOTS_AT: Final = HEADER_LENGTH
+_IMAGE_AT: Final = _SLOTS_AT + 2 * _SLOT.size
+_CHECKS_AT: Final = _IMAGE_AT + IMAGE_LENGTH
+FILE_LENGTH: Final = _CHECKS_AT + 4 * JOURNAL_ENTRIES
+
+
+class FileMemory(CardMemory):
+    """A card's memory that is on the disk when a write returns. Raises OSError when the disk refuses."""
+
+    def __init__(self, descriptor: int, state: bytes, generation: int, image: bytes) -> None:
+        super().__init__(state, image)
+        self._descriptor = descriptor
+        self._generation = generation
+
+    def commit(self, state: bytes) -> None:
+        """Write the slot that does not count now, then it does."""
+        generation = self._generation + 1
+        os.pwrite(self._descriptor, _slot(generation, state), _SLOTS_AT + generation % 2 * _SLOT.size)
+        os.fdatasync(self._descriptor)
+        self._generation = generation
+        super().commit(state)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write into the image, and the check of an entry with it."""
+        os.pwrite(self._descriptor, data, _IMAGE_AT + offset)
+        if offset >= ENTRIES_AT:
+            index = (offset - ENTRIES_AT) // RECORD_LENGTH
+            os.pwrite(self._descriptor, crc32(data).to_bytes(4, "big"), _CHECKS_AT + 4 * index)
+        os.fdatasync(self._descriptor)
+        super().write(offset, data)
+
+
+def _slot(generation: int, state: bytes) -> bytes:
+    packed = struct.pack(f">Q{STATE_LENGTH}s", generation, state)
+    return packed + crc32(packed).to_bytes(4, "big")
+
+
+class CardFile:
+    """An open card file: its identity, its memory, and the lock on it. Close it when the card is put away."""
+
+    def __init__(self, path: Path, descriptor: int, identity: CardIdentity, memory: FileMemory) -> None:
+        self.path = path
+        self.identity = identity
+        self.memory = memory
+        self._descriptor: int | None = descriptor
+
+    def close(self) -> None:
+        """Let the lock go. Closing twice does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def create_card_file(path: Path, identity: CardIdentity, memory: CardMemory) -> None:
+    """Write a new card, whole or not at all. Raises CardFileError when `path` exists or can't be written."""
+    image = memory.image()
+    checks = b"".join(crc32(memory.entry(index)).to_bytes(4, "big") for index in range(JOURNAL_ENTRIES))
+    state = memory.state().to_bytes()
+    content = _header(identity) + _slot(0, state) + _slot(1, state) + image + checks
+    partial = path.with_name(path.name + ".partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        finally:
+            partial.unlink()
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except FileExistsError:
+        raise CardFileError(
+            f"{path} exists already; a card is never written over: choose another name"
+        ) from None
+    except OSError as error:
+        raise CardFileError(f"{path} can't be written: {error.strerror}") from None
+
+
+def _header(identity: CardIdentity) -> bytes:
+    text = json.dumps(
+        {
+            "suite": identity.suite.number,
+            "certificate": identity.certificate.to_bytes().hex(),
+            "root": identity.root.to_bytes().hex(),
+            "signing": identity.signing.scalar().hex(),
+            "agreement": identity.agreement.scalar().hex(),
+            "secret": identity.secret.hex(),
+            "pin_salt": identity.pin_salt.hex(),
+        }
+    ).encode()
+    head = _HEAD.pack(MAGIC, FORMAT, len(text), sha256(text).digest()) + text
+    return head.ljust(HEADER_LENGTH, b"\0")
+
+
+def open_card_file(path: Path, *, deterministic: bool = False) -> CardFile:
+    """Open and lock a card file. Raises CardFileError, CardFileBusy, CardFileDamaged."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise CardFileError(f"there is no card file {path}; `hardwallet card new` makes one") from None
+    except OSError as error:
+        raise CardFileError(f"{path} can't be opened as a card file: {error.strerror}") from None
+    try:
+        return _load(path, descriptor, deterministic=deterministic)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _load(path: Path, descriptor: int, *, deterministic: bool) -> CardFile:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CardFileBusy(
+            f"{path} is in use by another program (a card is in one reader at a time); end that one first"
+        ) from None
+    try:
+        content = os.pread(descriptor, FILE_LENGTH + 1, 0)
+    except OSError as error:
+        raise CardFileError(f"{path} can't be read: {error.strerror}") from None
+    identity = _parse_header(path, content, deterministic=deterministic)
+    if len(content) != FILE_LENGTH:
+        raise _damaged(path, f"it has {len(content)} bytes instead of {FILE_LENGTH}")
+    slots = [_parse_slot(content, which) for which in (0, 1)]
+    generation, state = max(slot or (-1, b"") for slot in slots)
+    if generation < 0:
+        raise _damaged(path, "neither of its two states is whole")
+    memory = FileMemory(descriptor, state, generation, content[_IMAGE_AT:_CHECKS_AT])
+    try:
+        _check_entries(path, memory.state(), content)
+    except WalletError as error:
+        raise _damaged(path, str(error)) from None
+    return CardFile(path, descriptor, identity, memory)
+
+
+def _damaged(path: Path, why: str) -> CardFileDamaged:
+    return CardFileDamaged(
+        f"{path} is damaged: {why}. Nothing was changed. What the card has paid arrives through the "
+        "terminals; "
+        "its issuer replaces the card."
+    )
+
+
+def _parse_header(path: Path, content: bytes, *, deterministic: bool) -> CardIdentity:
+    if len(content) < HEADER_LENGTH or content[: len(MAGIC)] != MAGIC:
+        raise CardFileDamaged(f"{path} is not a card file, or its beginning is lost")
+    _, version, length, check = _HEAD.unpack(content[: _HEAD.size])
+    if version != FORMAT:
+        raise CardFileError(
+            f"{path} is a card file of version {version}; this program knows version {FORMAT}: use "
+            "the newer program"
+        )
+    text = content[_HEAD.size : _HEAD.size + length]
+    if length > HEADER_LENGTH - _HEAD.size or sha256(text).digest() != check:
+        raise _damaged(path, "its identity does not match its check")
+    fields = json.loads(text)
+    unhex: Callable[[str], bytes] = lambda name: bytes.fromhex(fields[name])  # noqa: E731
+    suite = suite_by_number(fields["suite"], deterministic=deterministic)
+    return CardIdentity(
+        suite,
+        parse(unhex("certificate")),
+        parse(unhex("root")),
+        suite.signing_key(unhex("signing")),
+        suite.agreement_key(unhex("agreement")),
+        unhex("secret"),
+        unhex("pin_salt"),
+    )
+
+
+def _parse_slot(content: bytes, which: int) -> tuple[int, bytes] | None:
+    at = _SLOTS_AT + which * _SLOT.size
+    raw = content[at : at + _SLOT.size]
+    generation, state, check = _SLOT.unpack(raw)
+    return (generation, state) if crc32(raw[:-4]) == check else None
+
+
+def _check_entries(path: Path, state: State, content: bytes) -> None:
+    """Every record that still waits for an issuer's acknowledgement must be as it was written."""
+    for sequence in range(
+        max(state.acknowledged_sequence, state.sequence - JOURNAL_ENTRIES) + 1, state.sequence + 1
+    ):
+        index = (sequence - 1) % JOURNAL_ENTRIES
+        at = _IMAGE_AT + ENTRIES_AT + index * RECORD_LENGTH
+        record = content[at : at + RECORD_LENGTH]
+        check = content[_CHECKS_AT + 4 * index : _CHECKS_AT + 4 * index + 4]
+        if crc32(record).to_bytes(4, "big") != check or int.from_bytes(record[24:28], "big") != sequence:
+            raise _damaged(path, f"record {sequence} of its journal does not match its check")

@@ -1,0 +1,443 @@
+"""A scheme and what it issues: root, operators, terminals' certificates, cards and loads; journalled, so that
+it resumes.
+
+    DIR/scheme.json      public: scheme, suite, currency, root and operator certificates
+    DIR/keys/*.json      root, issuer and acquirer keys, sealed (hardwallet/keys.py)
+    DIR/issuing.jsonl    the journal: each line is on the disk before the step that it announces
+
+A line of the journal is JSON, a tab, the CRC-32 of the JSON. A last line without its end was never announced:
+it is cut off.
+A damaged line anywhere else stops the program: nothing is ever issued twice because a line could not be read.
+"""
+
+import contextlib
+import fcntl
+import os
+from binascii import crc32
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from firmware_bridge.link import CardLink
+from hardwallet import messages as m
+from hardwallet import records as r
+from hardwallet.card.identity import CardIdentity
+from hardwallet.card.memory import MAX_TRIES, CardMemory, fresh_state
+from hardwallet.certificates import (
+    CARD,
+    CLASS_ACQUIRING,
+    CLASS_ISSUING,
+    CURRENCY_CNY,
+    OPERATOR,
+    ROOT,
+    ROOT_AUTHORITY,
+    TERMINAL,
+    Certificate,
+    TrustBundle,
+    agreement_digest,
+    parse,
+    signed,
+)
+from hardwallet.errors import CardRefused, IssuingError, WalletError
+from hardwallet.keys import seal, unseal
+from hardwallet.limits import tiers
+from hardwallet.session import KnownCard, WalletSession
+from hardwallet.suites import Entropy, SigningKey, Suite, suite_by_number
+
+YEAR_S: Final = 365 * 24 * 3600
+ROOT_YEARS: Final = 20
+OPERATOR_YEARS: Final = 10
+CARD_YEARS: Final = 5
+TERMINAL_YEARS: Final = 3
+ISSUER: Final = bytes.fromhex("00000101")
+ACQUIRER: Final = bytes.fromhex("00000201")
+_MAX_SCHEME_FILE: Final = 65_536
+_MAX_LINE: Final = 4096
+
+
+class _SchemeFile(msgspec.Struct, forbid_unknown_fields=True):
+    """scheme.json; certificates as hex."""
+
+    version: int
+    suite: int
+    name: str
+    root: str
+    operators: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What everybody in a scheme may know: its name, and root and operators, verified."""
+
+    name: str
+    suite: Suite
+    bundle: TrustBundle
+
+    def to_bytes(self) -> bytes:
+        """The content of scheme.json."""
+        operators = [operator.to_bytes().hex() for operator in self.bundle.operators]
+        root = self.bundle.root.to_bytes().hex()
+        return (
+            msgspec.json.format(
+                msgspec.json.encode(_SchemeFile(1, self.suite.number, self.name, root, operators))
+            )
+            + b"\n"
+        )
+
+
+def parse_trust(raw: bytes, where: str, *, deterministic: bool = False) -> Trust:
+    """The content of a scheme.json, its certificates verified. Raises IssuingError naming `where`."""
+    try:
+        if len(raw) > _MAX_SCHEME_FILE:
+            raise msgspec.DecodeError("too long")
+        file = msgspec.json.decode(raw, type=_SchemeFile)
+        if file.version != 1:
+            raise IssuingError(f"{where} is of version {file.version}; this program knows version 1")
+        suite = suite_by_number(file.suite, deterministic=deterministic)
+        bundle = TrustBundle(
+            suite, parse(bytes.fromhex(file.root)), [parse(bytes.fromhex(text)) for text in file.operators]
+        )
+    except (msgspec.DecodeError, ValueError):
+        raise IssuingError(f"{where} is not a scheme's file, or is damaged") from None
+    except IssuingError:
+        raise
+    except WalletError as error:
+        raise IssuingError(f"{where} can't be trusted: {error}") from None
+    return Trust(file.name, suite, bundle)
+
+
+class IssuingJournal:
+    """Append-only lines, each on the disk before `append` returns. One process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise IssuingError(
+                f"{path} is in use by another program; wait until that one has ended"
+            ) from None
+        try:
+            self.lines = self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Keep one line. Raises IssuingError when it can't be kept: the step must not be taken."""
+        text = msgspec.json.encode(line)
+        try:
+            os.write(self._file, text + b"\t%08x\n" % crc32(text))
+            os.fsync(self._file)
+        except OSError as error:
+            raise IssuingError(
+                f"{self._path} can't be written ({error.strerror}); nothing was issued"
+            ) from None
+        self.lines.append(line)
+
+    def close(self) -> None:
+        """Let the lock go."""
+        os.close(self._file)
+
+    def _read(self) -> list[dict[str, Any]]:
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole != len(content):
+            os.ftruncate(self._file, whole)
+        lines = []
+        for number, line in enumerate(content[:whole].splitlines(), 1):
+            text, _, check = line.rpartition(b"\t")
+            if len(line) > _MAX_LINE or check != b"%08x" % crc32(text):
+                raise IssuingError(
+                    f"{self._path} is damaged in line {number}; restore it from a backup before "
+                    "anything is issued"
+                )
+            lines.append(msgspec.json.decode(text, type=dict[str, Any]))
+        return lines
+
+
+class Scheme:
+    """An open scheme folder: it signs certificates and orders. Close it when done."""
+
+    def __init__(
+        self, folder: Path, trust: Trust, passphrase: bytes, journal: IssuingJournal, entropy: Entropy
+    ) -> None:
+        self.folder = folder
+        self.trust = trust
+        self._passphrase = passphrase
+        self._journal = journal
+        self._entropy = entropy
+
+    def close(self) -> None:
+        """Let the journal's lock go."""
+        self._journal.close()
+
+    def key(self, name: str) -> SigningKey:
+        """The key `root`, `issuer` or `acquirer`. Raises IssuingError."""
+        path = self.folder / "keys" / f"{name}.json"
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise IssuingError(f"the key {path} can't be read: {error.strerror}") from None
+        return unseal(raw, self.trust.suite, self._passphrase, str(path))
+
+    # ------------------------------------------------------------------ terminals
+
+    def new_terminal(self, klass: int, merchant: int, public: bytes, now: int) -> Certificate:
+        """A certificate for a terminal of a merchant (1 to 2^32 - 1) with that public key (64 bytes)."""
+        if not 1 <= merchant <= 0xFFFFFFFF:
+            raise IssuingError("a merchant has a number from 1 to 4294967295")
+        number = self._next("terminal")
+        certificate = self._certificate(
+            TERMINAL,
+            klass,
+            ACQUIRER,
+            ACQUIRER + merchant.to_bytes(4, "big") + number,
+            now,
+            TERMINAL_YEARS,
+            public,
+        )
+        made = signed(certificate, self.key("acquirer"))
+        self._journal.append(
+            {"kind": "terminal", "number": number.hex(), "certificate": made.to_bytes().hex()}
+        )
+        return made
+
+    # ------------------------------------------------------------------ cards
+
+    def new_card(self, tier: int, now: int, *, balance_fen: int = 0) -> tuple[CardIdentity, CardMemory]:
+        """Identity and memory of a new card, not yet loaded; its number is journalled before it exists.
+
+        `balance_fen` is what it is going to be loaded with: kept, so that issuing can be resumed.
+        """
+        known = tiers()
+        if tier not in known:
+            raise IssuingError(f"there is no tier {tier}; the tiers are {', '.join(map(str, sorted(known)))}")
+        if balance_fen > known[tier].limits.balance_cap_fen:
+            raise IssuingError("the balance is above what a card of this tier may hold")
+        suite = self.trust.suite
+        number = ISSUER + self._next("card")
+        signing, agreement = suite.new_signing_key(self._entropy), suite.new_agreement_key(self._entropy)
+        blank = self._certificate(CARD, tier, ISSUER, number + bytes(4), now, CARD_YEARS, signing.public)
+        certificate = signed(
+            replace(blank, agreement_digest=agreement_digest(suite, agreement.public)),
+            self.key("issuer"),
+        )
+        self._journal.append(
+            {
+                "kind": "card",
+                "number": number[4:].hex(),
+                "certificate": certificate.to_bytes().hex(),
+                "balance_fen": balance_fen,
+            }
+        )
+        bundle = self.trust.bundle
+        identity = CardIdentity(
+            suite, certificate, bundle.root, signing, agreement, self._entropy(16), self._entropy(16)
+        )
+        issuer = bundle.operator(ISSUER)
+        memory = CardMemory(fresh_state(known[tier].limits, tier, issuer.not_before).to_bytes())
+        memory.write_operator(0, issuer.body())
+        memory.write_tries(MAX_TRIES)
+        return identity, memory
+
+    def wanted_balance_fen(self, card: bytes) -> int | None:
+        """What a card (8 bytes) was to be loaded with when it was issued here; None for a card of others."""
+        for line in self._journal.lines:
+            if line["kind"] == "card" and ISSUER + bytes.fromhex(line["number"]) == card:
+                return int(line["balance_fen"])
+        return None
+
+    # ------------------------------------------------------------------ loads
+
+    def load(
+        self, link: CardLink, amount_fen: int, now: int, acknowledged: tuple[int, int] = (0, 0)
+    ) -> r.Record:
+        """Load the card behind `link`; its receipt. An order that was cut off before is finished first.
+
+        `acknowledged`: sequence and total up to which clearing holds everything. Raises IssuingError,
+        WalletError,
+        and link errors: after those, calling again finishes the same order.
+        """
+        session, card = self._open(link, now)
+        self._finish(session, card)
+        counter, challenge = session.load_challenge()
+        blank = m.LoadOrder(
+            self.trust.suite.number,
+            self.trust.bundle.scheme,
+            ISSUER,
+            card.certificate.card,
+            counter + 1,
+            amount_fen,
+            self.trust.bundle.currency,
+            *acknowledged,
+            challenge,
+            now,
+        )
+        try:
+            return self._send(session, card, self._order(blank))
+        except CardRefused:
+            # Only an order of zero for the same counter makes sure that this one is never applied later.
+            self._send(session, card, self._order(replace(blank, amount_fen=0)))
+            raise
+
+    def _order(self, order: m.LoadOrder) -> bytes:
+        raw = order.body() + self.key("issuer").sign(order.body())
+        self._journal.append(
+            {"kind": "load", "card": order.card.hex(), "counter": order.counter, "order": raw.hex()}
+        )
+        return raw
+
+    def finish_load(self, link: CardLink, now: int) -> r.Record | None:
+        """Finish the order that was cut off, if there is one; its receipt."""
+        return self._finish(*self._open(link, now))
+
+    def _open(self, link: CardLink, now: int) -> tuple[WalletSession, KnownCard]:
+        session = WalletSession(link, self.trust.suite)
+        selected = session.select()
+        if selected.scheme != self.trust.bundle.scheme:
+            raise IssuingError(f"the card belongs to scheme {selected.scheme.hex()}, not to this one")
+        return session, session.exchange_certificates(self.trust.bundle, now)
+
+    def _finish(self, session: WalletSession, card: KnownCard) -> r.Record | None:
+        raw = self._open_order(card.certificate.card)
+        return None if raw is None else self._send(session, card, raw)
+
+    def _open_order(self, card: bytes) -> bytes | None:
+        """The last order of a card whose counter has no receipt yet."""
+        orders: dict[int, bytes] = {}
+        for line in self._journal.lines:
+            if line["kind"] == "load" and line["card"] == card.hex():
+                orders[line["counter"]] = bytes.fromhex(line["order"])
+            elif line["kind"] == "receipt" and line["card"] == card.hex():
+                orders.pop(line["counter"], None)
+        return orders[max(orders)] if orders else None
+
+    def _send(self, session: WalletSession, card: KnownCard, raw: bytes) -> r.Record:
+        record = session.load(raw, card)
+        self._journal.append(
+            {
+                "kind": "receipt",
+                "card": record.card.hex(),
+                "counter": r.load_counter(record),
+                "record": record.raw.hex(),
+            }
+        )
+        session.ratify(record)
+        return record
+
+    def receipts(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every load receipt (160 bytes) with its card's certificate (178 bytes), oldest first."""
+        certificates = {
+            ISSUER + bytes.fromhex(line["number"]): bytes.fromhex(line["certificate"])
+            for line in self._journal.lines
+            if line["kind"] == "card"
+        }
+        for line in self._journal.lines:
+            if line["kind"] == "receipt":
+                raw = bytes.fromhex(line["record"])
+                yield raw, certificates[raw[8:16]]
+
+    # ------------------------------------------------------------------ shared
+
+    def _next(self, kind: str) -> bytes:
+        """The next free number, 4 bytes."""
+        return (1 + sum(line["kind"] == kind for line in self._journal.lines)).to_bytes(4, "big")
+
+    def _certificate(
+        self, kind: int, klass: int, authority: bytes, subject: bytes, now: int, years: int, public: bytes
+    ) -> Certificate:
+        bundle = self.trust.bundle
+        end = min(now + years * YEAR_S, bundle.operator(authority).not_after)
+        return Certificate(
+            kind,
+            bundle.suite.number,
+            klass,
+            bundle.scheme,
+            authority,
+            subject,
+            bundle.currency,
+            now,
+            end,
+            public,
+        )
+
+
+def create_scheme(
+    folder: Path, name: str, suite: Suite, passphrase: bytes, now: int, entropy: Entropy
+) -> Trust:
+    """A new scheme in `folder`: root, one issuing and one acquiring operator. Whole or not at all.
+
+    Raises IssuingError when the folder holds a scheme already, or can't be written.
+    """
+    if (folder / "scheme.json").exists():
+        raise IssuingError(f"{folder} holds a scheme already")
+    scheme = entropy(4)
+    keys = {name: suite.new_signing_key(entropy) for name in ("root", "issuer", "acquirer")}
+    begin = now - 24 * 3600  # a clock that is a little behind must not refuse a fresh scheme
+
+    def certificate(kind: int, klass: int, subject: bytes, years: int, public: bytes) -> Certificate:
+        blank = Certificate(
+            *(kind, suite.number, klass, scheme, ROOT_AUTHORITY, subject, CURRENCY_CNY),
+            *(begin, begin + years * YEAR_S, public),
+        )
+        return signed(blank, keys["root"])
+
+    operators = [
+        certificate(OPERATOR, CLASS_ISSUING, ISSUER + bytes(8), OPERATOR_YEARS, keys["issuer"].public),
+        certificate(OPERATOR, CLASS_ACQUIRING, ACQUIRER + bytes(8), OPERATOR_YEARS, keys["acquirer"].public),
+    ]
+    root = certificate(ROOT, 0, bytes(12), ROOT_YEARS, keys["root"].public)
+    trust = Trust(name, suite, TrustBundle(suite, root, operators))
+    try:
+        (folder / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
+        for key_name, key in keys.items():
+            write_durably(folder / "keys" / f"{key_name}.json", seal(key, suite, passphrase, entropy))
+        write_durably(folder / "scheme.json", trust.to_bytes(), mode=0o644)
+    except OSError as error:
+        raise IssuingError(f"{folder} can't be written: {error.strerror}") from None
+    return trust
+
+
+def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file whole or not at all: beside it, to the disk, then renamed over it. Raises OSError."""
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_trust(folder: Path, *, deterministic: bool = False) -> Trust:
+    """The public part of a scheme folder. Raises IssuingError."""
+    path = folder / "scheme.json"
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        raise IssuingError(f"{folder} holds no scheme; `hardwallet scheme init {folder}` makes one") from None
+    return parse_trust(raw, str(path), deterministic=deterministic)
+
+
+@contextlib.contextmanager
+def open_scheme(
+    folder: Path, passphrase: bytes, entropy: Entropy, *, deterministic: bool = False
+) -> Iterator[Scheme]:
+    """A scheme folder, opened for issuing and closed afterwards. Raises IssuingError."""
+    trust = read_trust(folder, deterministic=deterministic)
+    scheme = Scheme(folder, trust, passphrase, IssuingJournal(folder / "issuing.jsonl"), entropy)
+    try:
+        yield scheme
+    finally:
+        scheme.close()

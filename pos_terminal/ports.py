@@ -1,0 +1,80 @@
+"""What a tap needs and does not own: a journal, a clock, a source of entropy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hardwallet.records import Record
+from pos_terminal.sale import Sale, SaleState
+
+Clock = Callable[[], int]
+"""Seconds since 1970-01-01T00:00:00Z."""
+
+Stopwatch = Callable[[], float]
+"""Monotonic seconds, for measuring."""
+
+Entropy = Callable[[int], bytes]
+"""`entropy(n)` gives n fresh random bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPayment:
+    """A record that this terminal holds durably. `own`: it names this terminal; else it was carried for
+    another."""
+
+    record: Record
+    own: bool
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardCertificate:
+    """A card's certificate, verified once: 178 bytes, and its agreement key, 64 bytes or empty."""
+
+    raw: bytes
+    agreement_key: bytes
+
+
+class Journal(Protocol):
+    """The terminal's durable store. What a method kept is on the disk when it returns.
+
+    Every method raises JournalFull, JournalFailed or JournalDamaged; after JournalFailed nothing more is
+    accepted.
+    """
+
+    def reserve_transactions(self, now_s: int) -> range:
+        """A block of transaction numbers, none of which was or will be given out again."""
+
+    def require_space(self) -> None:
+        """Raises JournalFull unless there is room for a payment: asked before a card is."""
+
+    def open_sale(self, sale: Sale) -> None:
+        """Keep a sale that is about to ask a card. Raises ReferenceReused."""
+
+    def change_sale(self, reference: bytes, state: SaleState, reason: str, now_s: int) -> None:
+        """Keep a change of state that has no record: unresolved, declined, given up. Raises NoSuchSale."""
+
+    def keep_payment(self, record: Record, state: SaleState, now_s: int) -> None:
+        """Keep a payment to this terminal together with the state of its sale: granted, or paid, not granted.
+
+        Makes the sale when it was never opened (transit). The same record again changes nothing;
+        another record with its card and sequence is kept too, as evidence.
+        """
+
+    def keep_carried(self, record: Record, now_s: int) -> None:
+        """Keep another terminal's payment, or a receipt. The same record again changes nothing."""
+
+    def payment(self, card: bytes, sequence: int) -> StoredPayment | None:
+        """The stored payment of a card (8 bytes) with that sequence number."""
+
+    def sale(self, reference: bytes) -> Sale | None:
+        """The sale of a reference (12 bytes)."""
+
+    def unresolved(self) -> list[Sale]:
+        """Sales that asked a card and know no answer, oldest first."""
+
+    def certificate(self, digest: bytes) -> CardCertificate | None:
+        """A card's certificate by its digest (8 bytes)."""
+
+    def keep_certificate(self, digest: bytes, certificate: CardCertificate) -> None:
+        """Keep a verified card certificate; bounded, the longest unused goes first."""

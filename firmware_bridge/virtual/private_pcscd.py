@@ -1,7 +1,8 @@
 """A pcscd of one's own: a command runs where only its own smart card service and virtual reader exist.
 
-Mount and network namespaces hide the machine's pcscd and its readers, keep the virtual reader's port off the machine,
-and let several run side by side. A PID namespace ends everything with its parent, however that ends:
+Mount and network namespaces hide the machine's pcscd and its readers, keep the virtual reader off its
+network, and let several run side by side. A PID namespace ends everything with its parent, however that
+ends:
 
     caller ── setpriv --pdeathsig ── unshare --kill-child ── this module as PID 1 ─┬─ pcscd
                                                                                    └─ the command

@@ -65,7 +65,14 @@ missing_for_python() {
 header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ]; }
 pcsc_headers() { header PCSC/winscard.h || { have pkg-config && pkg-config --exists libpcsclite; }; }
 compiler() { { have gcc || have cc; } && header stdio.h; }
-vpcd_driver() { [ -e /usr/lib/pcsc/drivers/serial/libifdvpcd.so ] || [ -e /etc/reader.conf.d/vpcd ]; }
+vpcd_driver() {
+    local root
+    for root in /usr/lib /usr/lib64 /usr/local/lib; do
+        compgen -G "$root/pcsc/drivers/serial/libifdvpcd.so*" && return
+        compgen -G "$root/*/pcsc/drivers/serial/libifdvpcd.so*" && return
+    done >/dev/null
+    return 1
+}
 libusb() { ldconfig -p 2>/dev/null | grep -q 'libusb-1\.0\.so\.0'; }
 
 # Prints the Debian names of what is missing: PC/SC, what builds pyscard, what the demo runs.
@@ -78,8 +85,7 @@ missing_packages() {
     have pkg-config || echo pkg-config
     libusb || echo libusb-1.0-0
     have openssl || echo openssl
-    have ip || echo iproute2
-    have unshare || echo util-linux
+    { have unshare && have setpriv; } || echo util-linux
     [ $tests = yes ] || return 0
     have opensc-tool || echo opensc
     have tmux || echo tmux
@@ -103,7 +109,7 @@ offered() { [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]; }
 # Installs what the package sources offer of the named packages. PYTHON stands for an interpreter that fits.
 install_packages() {
     local package version packages=
-    say "installing system packages: $* (apt-get install --no-install-recommends)"
+    say "installing system packages: ${*/PYTHON/Python} (apt-get install --no-install-recommends)"
     apt update || say "apt-get update failed; going on with the package lists that are here"
     for package; do
         if [ "$package" = PYTHON ]; then
@@ -216,7 +222,10 @@ if [ "$(cat $venv/.setup-stamp 2>/dev/null)" != "$stamp" ]; then
     rm -f $venv/.setup-stamp
 
     say "installing $(count requirements/build.txt requirements/dev.txt) pinned packages into $venv, hashes checked"
-    pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt -r requirements/dev.txt
+    pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt -r requirements/dev.txt || {
+        say "the packages could not be installed (see above); mend that, then run make setup again"
+        exit 1
+    }
 
     if [ $pcsc = yes ]; then
         say "installing pyscard (built from source on Linux) into $venv, hash checked"

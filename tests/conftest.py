@@ -11,12 +11,13 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from firmware_bridge.virtual import private_pcscd
 
 if TYPE_CHECKING:
     from _pytest.reports import BaseReport
@@ -25,8 +26,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Daemons live where a plain user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-
-VPCD_DRIVER = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
 
 # What pytest.importorskip says, and what the markers below say.
 _MISSING = re.compile(r"^could not import|^missing: |\bis not installed\b|\bnot found\b", re.IGNORECASE)
@@ -49,38 +48,24 @@ def _is_there(name: str) -> bool:
     return shutil.which(name, path=SEARCH_PATH) is not None
 
 
-@functools.cache
-def namespaces_refused() -> str:
-    """Why this machine gives no private mount and network namespace; empty when it does."""
-    as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    tried = subprocess.run(
-        ["unshare", *as_user, "--mount", "--net", "true"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    return "" if tried.returncode == 0 else tried.stderr.strip() or f"unshare ended with {tried.returncode}"
-
-
 def _requirements(item: pytest.Item) -> list[str]:
-    named = [str(what) for mark in item.iter_markers("needs") for what in mark.args]
-    if item.get_closest_marker("pcscd"):
-        named += ["pcscd", "unshare", "ip", "module:smartcard"]
-    return named
+    return [str(what) for mark in item.iter_markers("needs") for what in mark.args]
+
+
+@functools.cache
+def _private_pcscd() -> tuple[bool, str]:
+    return private_pcscd.available()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test whose programs or modules are missing, before it makes any fixture."""
-    absent = missing(_requirements(item))
-    if item.get_closest_marker("pcscd"):
-        if not VPCD_DRIVER.exists():
-            absent.append("the virtual reader of pcscd (vsmartcard-vpcd)")
-        if not absent and namespaces_refused():
-            pytest.skip(f"no private namespaces on this machine: {namespaces_refused()}")
-    if absent:
+    if absent := missing(_requirements(item)):
         pytest.skip(f"missing: {', '.join(absent)}")
+    if item.get_closest_marker("pcscd"):
+        usable, reason = _private_pcscd()
+        if not usable:
+            pytest.skip(reason)
 
 
 def _fail_instead_of_skip(report: BaseReport) -> None:

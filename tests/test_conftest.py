@@ -39,11 +39,16 @@ def run_suite(folder: Path, ci: str) -> dict[str, int]:
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = needs\n    pcscd\n")
     (folder / "test_suite.py").write_text(SUITE)
     (folder / "test_whole_file.py").write_text(WHOLE_FILE)
+    options = ["-q", "-p", "no:cacheprovider", "-c", "pytest.ini", "-rA", "--continue-on-collection-errors"]
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pytest.ini", "-rA",
-         "--continue-on-collection-errors"],
-        cwd=folder, env={**os.environ, "CI": ci}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", *options],
+        cwd=folder,
+        env={**os.environ, "CI": ci, "PYTHONPATH": str(conftest.REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     lines = ended.stdout.splitlines()
     words = ("PASSED", "FAILED", "SKIPPED", "ERROR")
     # A skip's line counts those it stands for: SKIPPED [2] ...
@@ -72,7 +77,8 @@ def test_missing_things_fail_where_ci_is_true(tmp_path: Path) -> None:
         ("Skipped: could not import 'smartcard': No module named 'smartcard'", True),
         ("Skipped: missing: pcscd, opensc-tool", True),
         ("tmux is not installed", True),
-        ("Skipped: no private namespaces on this machine: unshare failed: Operation not permitted", False),
+        ("Skipped: Missing: pcscd. Run `make setup`, which installs what it can.", True),
+        ("Skipped: This machine doesn't let a program make namespaces of its own (unshare failed).", False),
         ("only on Linux", False),
     ],
 )

@@ -1,5 +1,5 @@
 # What can be done here; `make` alone lists it. Every target sets up what it needs, at no cost the second time.
-SHELL := /bin/bash
+SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 

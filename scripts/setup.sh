@@ -22,9 +22,6 @@ wanted=${wanted/#\~/$HOME}
 say() { printf 'setup: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Daemons live where a plain user's PATH does not look.
-PATH=$PATH:/usr/sbin:/sbin
-
 # Several makes may run at once in one checkout; only one of them sets up.
 if have flock; then
     exec 9>.setup.lock
@@ -62,6 +59,8 @@ missing_for_python() {
 
 # ------------------------------------------------------------------------------------------- system packages
 
+# A plain user's PATH does not hold the folders of daemons.
+daemon() { have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/usr/local/sbin/$1" ]; }
 header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ]; }
 pcsc_headers() { header PCSC/winscard.h || { have pkg-config && pkg-config --exists libpcsclite; }; }
 compiler() { { have gcc || have cc; } && header stdio.h; }
@@ -73,12 +72,12 @@ vpcd_driver() {
     done >/dev/null
     return 1
 }
-libusb() { ldconfig -p 2>/dev/null | grep -q 'libusb-1\.0\.so\.0'; }
+libusb() { { ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | grep -q 'libusb-1\.0\.so\.0'; }
 
 # Prints the Debian names of what is missing: PC/SC, what builds pyscard, what the demo runs.
 missing_packages() {
     [ "$(uname -s)" = Linux ] || return 0
-    have pcscd || echo pcscd
+    daemon pcscd || echo pcscd
     pcsc_headers || echo libpcsclite-dev
     vpcd_driver || echo vsmartcard-vpcd
     compiler || echo gcc libc6-dev

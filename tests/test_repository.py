@@ -132,7 +132,7 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
         ("files." + ".".join(["pythonhosted", "org"]), 1),
         ("in /" + "work/main/README.md", 1),
         ('"/' + 'root/.venv"', 1),
-        ("~/work/notes and net" + "work/main and $HOME/work/", 0),
+        ("~/" + "work/notes and net" + "work/main and $HOME/work/", 0),
         ("tests/" + "root/x", 0),
     ],
 )

@@ -11,6 +11,7 @@ A damaged line anywhere else stops the program: nothing is ever issued twice bec
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from binascii import crc32
@@ -131,10 +132,15 @@ class IssuingJournal:
     def append(self, line: dict[str, Any]) -> None:
         """Keep one line. Raises IssuingError when it can't be kept: the step must not be taken."""
         text = msgspec.json.encode(line)
+        whole = text + b"\t%08x\n" % crc32(text)
+        end = os.fstat(self._file).st_size
         try:
-            os.write(self._file, text + b"\t%08x\n" % crc32(text))
+            if os.write(self._file, whole) != len(whole):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)  # a line that was not kept must not be found later
             raise IssuingError(
                 f"{self._path} can't be written ({error.strerror}); nothing was issued"
             ) from None
@@ -258,14 +264,17 @@ class Scheme:
     def load(
         self, link: CardLink, amount_fen: int, now: int, acknowledged: tuple[int, int] = (0, 0)
     ) -> r.Record:
-        """Load the card behind `link`; its receipt. An order that was cut off before is finished first.
+        """Load the card behind `link`; its receipt. An order that was cut off before is finished first,
+        and is this load when the amount is the same.
 
         `acknowledged`: sequence and total up to which clearing holds everything. Raises IssuingError,
         WalletError,
         and link errors: after those, calling again finishes the same order.
         """
         session, card = self._open(link, now)
-        self._finish(session, card)
+        finished = self._finish(session, card)
+        if finished is not None and finished.amount_fen == amount_fen:
+            return finished
         counter, challenge = session.load_challenge()
         blank = m.LoadOrder(
             self.trust.suite.number,
@@ -347,7 +356,8 @@ class Scheme:
 
     def _next(self, kind: str) -> bytes:
         """The next free number, 4 bytes."""
-        return (1 + sum(line["kind"] == kind for line in self._journal.lines)).to_bytes(4, "big")
+        taken = sum(1 for line in self._journal.lines if line["kind"] == kind)
+        return (taken + 1).to_bytes(4, "big")
 
     def _certificate(
         self, kind: int, klass: int, authority: bytes, subject: bytes, now: int, years: int, public: bytes

@@ -21,7 +21,7 @@ from hardwallet.suites import Entropy, SigningKey, Suite
 _COST: Final = 2**14
 _MAX_COST: Final = 2**20
 _MAX_ENVELOPE: Final = 4096
-PASSPHRASE_VARIABLE: Final = "HARDWALLET_PASSPHRASE"
+PASSPHRASE_VARIABLE: Final = "HARDWALLET_PASSPHRASE"  # noqa: S105 - a name, not a secret
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):

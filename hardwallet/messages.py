@@ -279,6 +279,8 @@ def parse_card_state(raw: bytes) -> CardState:
     """READ STATE's answer, 69 bytes. Raises CardMisbehaved."""
     if len(raw) != STATE_REPLY_LENGTH:
         raise CardMisbehaved(f"the card's state has {len(raw)} bytes instead of {STATE_REPLY_LENGTH}")
+    if any(raw[-3:]):
+        raise CardMisbehaved("the card's state holds values that no hardwallet has")
     fields = _STATE.unpack(raw)
     try:
         limits = parse_limits(fields[13])

@@ -248,10 +248,10 @@ class WalletSession:
             raise CardMisbehaved(f"the card's record is malformed: {error}") from None
         except SignatureInvalid:
             raise CardMisbehaved("the card's signature does not verify") from None
-        selected = self.selected
+        selected, certificate = self.selected, card.certificate
         if (record.scheme, record.card, record.certificate_digest, record.suite) != (
-            selected.scheme,
-            selected.card,
+            certificate.scheme,
+            certificate.card,
             selected.certificate_digest,
             selected.suite,
         ):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from firmware_bridge.air_time import Operation, OperationKind
 from firmware_bridge.apdu import Command
 from firmware_bridge.errors import MalformedApdu
 from hardwallet import messages as m
@@ -20,6 +21,7 @@ from hardwallet.card.memory import (
     FLAG_PIN_SET,
     MAX_TRIES,
     OPERATOR_PLACES,
+    STATE_LENGTH,
     TERMINAL_PLACES,
     CardMemory,
     State,
@@ -44,9 +46,17 @@ from hardwallet.errors import CertificateRefused, Malformed, SignatureInvalid
 from hardwallet.limits import JOURNAL_ENTRIES, MAX_UNRATIFIED, parse_limits
 from hardwallet.suites import Entropy, VerifyingKey
 
-Meter = Callable[[str, int], None]
-"""`meter(operation, count)`: what the card computed, for the model of a real card's time."""
+Meter = Callable[[Operation], None]
+"""Told what the card computes and writes, for the model of a real card's time."""
 
+_SIGN: Final = OperationKind.SIGN
+_SIGN_INIT: Final = OperationKind.SIGN_INIT
+_VERIFY: Final = OperationKind.VERIFY
+_ECDH: Final = OperationKind.ECDH
+_AES: Final = OperationKind.AES
+_AES_KEY_CHANGE: Final = OperationKind.AES_KEY_CHANGE
+_SHA256: Final = OperationKind.SHA256
+_NVM_WRITE: Final = OperationKind.NVM_WRITE
 _HISTORICAL: Final = b"HARDWALLET"
 _MAX_COUNTER: Final = 0xFFFFFFFF
 
@@ -83,17 +93,13 @@ class Session:
         self.spent = False  # a payment was committed, or a PIN tried: the nonce has served
 
 
-def _no_meter(_operation: str, _count: int) -> None:
-    """A card that nobody times."""
-
-
 class Card:
     """The card application behind `execute`; it is a `firmware_bridge.link.VirtualCard`."""
 
     atr: bytes = ATR
 
     def __init__(
-        self, identity: CardIdentity, memory: CardMemory, entropy: Entropy, meter: Meter = _no_meter
+        self, identity: CardIdentity, memory: CardMemory, entropy: Entropy, meter: Meter | None = None
     ) -> None:
         self._identity = identity
         self._suite = identity.suite
@@ -139,6 +145,8 @@ class Card:
 
     def execute(self, command: bytes) -> bytes:
         """Any bytes in, an R-APDU out: at most 242 bytes and the status word."""
+        if len(command) > 5 and command[4] == 0:  # extended length
+            return sw.WRONG_LENGTH.to_bytes(2, "big")
         try:
             reply = self._dispatch(Command.from_bytes(command))
         except MalformedApdu:
@@ -264,13 +272,14 @@ class Card:
                 if state.operators_valid >> p & 1
                 and parse_body(self._memory.operator(p)).operator == certificate.operator
             ]
-            place = renewed[0] if renewed else state.operators_next
-            following = state.operators_next if renewed else place % (OPERATOR_PLACES - 1) + 1
+            place, following = state.operators_next, state.operators_next % (OPERATOR_PLACES - 1) + 1
+            if renewed or certificate.operator == self._identity.issuer:
+                place, following = renewed[0] if renewed else 0, state.operators_next
             if renewed and parse_body(self._memory.operator(place)).not_before >= certificate.not_before:
                 raise Refused(sw.ORDER_TOO_OLD)
             self._commit(replace(state, operators_valid=state.operators_valid & ~(1 << place)))
             self._memory.write_operator(place, body)
-            self._meter("nvm_write", len(body))
+            self._measure(_NVM_WRITE, len(body))
             state = replace(
                 self._state,
                 operators_valid=self._state.operators_valid | 1 << place,
@@ -290,7 +299,7 @@ class Card:
             place = state.terminals_next
             self._commit(replace(state, terminals_valid=state.terminals_valid & ~(1 << place)))
             self._memory.write_terminal(place, body)
-            self._meter("nvm_write", len(body))
+            self._measure(_NVM_WRITE, len(body))
             state = replace(
                 self._state,
                 terminals_valid=self._state.terminals_valid | 1 << place,
@@ -375,7 +384,6 @@ class Card:
 
     def _find_payment(self, raw: bytes) -> tuple[int, bytes] | None:
         """Index and record of the payment with this sale's payee, reference, amount and currency."""
-        self._meter("journal_search", 1)
         for index in self._memory.find_entries(raw[3:29], 28):
             record = self._live_entry(index)
             if record is not None and record[0] == r.PAYMENT:
@@ -424,8 +432,9 @@ class Card:
         for place in range(TERMINAL_PLACES):
             if self._state.terminals_valid >> place & 1:
                 body = self._memory.terminal(place)
-                if body[12:20] == payee and body[3] == CLASS_TRANSIT:
-                    return int.from_bytes(body[30:34], "big") >= self._state.date_floor
+                good = int.from_bytes(body[30:34], "big") >= self._state.date_floor
+                if good and body[12:20] == payee and body[3] == CLASS_TRANSIT:
+                    return True
         return False
 
     def _check_limits(self, state: State, amount_fen: int) -> None:
@@ -484,7 +493,7 @@ class Card:
         """Sign a body once and write the record where no live one lies; it counts only from the commit on."""
         record = body + self._sign(body)
         self._memory.write_entry((sequence - 1) % JOURNAL_ENTRIES, record)
-        self._meter("nvm_write", len(record))
+        self._measure(_NVM_WRITE, len(record))
         return record
 
     def _ratify(self, command: Command, _session: Session) -> bytes:
@@ -530,10 +539,10 @@ class Card:
         """Before anything is compared, and outside any transaction: a tear gives no try back."""
         session.spent = True
         self._memory.write_tries(self._memory.tries() - 1)
-        self._meter("nvm_write", 1)
+        self._measure(_NVM_WRITE, 1)
 
     def _shared(self, peer: bytes) -> bytes:
-        self._meter("ecdh", 1)
+        self._measure(_ECDH)
         try:
             return self._identity.agreement.shared(peer)
         except Malformed:
@@ -546,7 +555,7 @@ class Card:
 
     def _restore_tries(self) -> None:
         self._memory.write_tries(MAX_TRIES)
-        self._meter("nvm_write", 1)
+        self._measure(_NVM_WRITE, 1)
 
     def _wrong_pin(self) -> int:
         left = self._memory.tries()
@@ -658,7 +667,7 @@ class Card:
             raise Refused(sw.BLOCKED)
         if order.amount_fen > r.MAX_AMOUNT_FEN:
             raise Refused(sw.AMOUNT_INVALID)
-        if state.balance_fen + order.amount_fen > state.limits.balance_cap_fen:
+        if order.amount_fen and state.balance_fen + order.amount_fen > state.limits.balance_cap_fen:
             raise Refused(sw.ABOVE_BALANCE_CAP)
         state = self._acknowledged(state, order.acknowledged_sequence, order.acknowledged_fen)
         self._want_free_entry(state, JOURNAL_ENTRIES)
@@ -748,10 +757,10 @@ class Card:
             raise Refused(sw.WRONG_VERSION)
         self._want_for_this_card(raw[4:8], raw[8:12], raw[12:20])
         self._verify_issuer(raw)
+        if int.from_bytes(raw[20:24], "big") <= self._state.order_number:
+            raise Refused(sw.ORDER_TOO_OLD)
         try:
             order = m.parse_card_order(raw)
-            if order.number <= self._state.order_number:
-                raise Refused(sw.ORDER_TOO_OLD)
             state = self._obey(order)
         except Malformed:
             raise Refused(sw.MALFORMED) from None
@@ -773,28 +782,35 @@ class Card:
 
     # ------------------------------------------------------------------ primitives, metered
 
+    def _measure(self, kind: OperationKind, size: int = 0) -> None:
+        if self._meter is not None:
+            self._meter(Operation(kind, size))
+
     def _commit(self, state: State) -> None:
         self._memory.commit(state.to_bytes())
         self._state = state
-        self._meter("nvm_write", 32)
+        self._measure(_NVM_WRITE, STATE_LENGTH)  # the transaction's own copy,
+        self._measure(_NVM_WRITE, STATE_LENGTH)  # and the state
 
     def _sign(self, body: bytes) -> bytes:
-        self._meter("sign", 1)
+        self._measure(_SIGN_INIT)
+        self._measure(_SIGN, len(body))
         return self._identity.signing.sign(body)
 
     def _verify(self, key: VerifyingKey, signature: bytes, message: bytes) -> None:
-        self._meter("verify", 1)
+        self._measure(_VERIFY, len(message))
         try:
             key.verify(signature, message)
         except SignatureInvalid:
             raise Refused(sw.SIGNATURE_WRONG) from None
 
     def _hash(self, message: bytes) -> bytes:
-        self._meter("hash_block", (len(message) + 72) // 64)
+        self._measure(_SHA256, len(message))
         return self._suite.hash(message)
 
     def _decrypt(self, key: bytes, block: bytes) -> bytes:
-        self._meter("aes", 1)
+        self._measure(_AES_KEY_CHANGE)
+        self._measure(_AES)
         return self._suite.decrypt_block(key, block)
 
     def _key(self, public: bytes) -> VerifyingKey:

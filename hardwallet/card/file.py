@@ -5,14 +5,16 @@ second process.
     padded with zero
     8192   state A: generation (8) ‖ state (96) ‖ CRC-32 (4)
     8300   state B: the same; the valid one with the higher generation counts
-    8408   image (card/memory.py)
-    end    a CRC-32 (4) for each journal entry
+    8408   PIN tries, every bit inverted (1)
+    8409   image (card/memory.py), which begins with the PIN tries
+    end    a CRC-32 (4) for each operator, terminal and journal entry of the image
 
 The file stands for the card's secure element, so it holds the card's private keys in the clear, mode 0600: a
 simulated card
 keeps no secret from who can read it (docs/limitations.md).
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -23,15 +25,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from firmware_bridge.errors import CardGone
 from hardwallet.card.identity import CardIdentity
 from hardwallet.card.memory import (
     ENTRIES_AT,
     IMAGE_LENGTH,
+    MAX_TRIES,
+    OPERATOR_PLACES,
+    OPERATORS_AT,
     STATE_LENGTH,
+    TERMINAL_PLACES,
     CardMemory,
     State,
 )
-from hardwallet.certificates import parse
+from hardwallet.certificates import BODY_LENGTH, parse
 from hardwallet.errors import CardFileBusy, CardFileDamaged, CardFileError, WalletError
 from hardwallet.limits import JOURNAL_ENTRIES
 from hardwallet.records import RECORD_LENGTH
@@ -43,35 +50,88 @@ HEADER_LENGTH: Final = 8192
 _HEAD: Final = struct.Struct(">8sHI32s")
 _SLOT: Final = struct.Struct(f">Q{STATE_LENGTH}sI")
 _SLOTS_AT: Final = HEADER_LENGTH
-_IMAGE_AT: Final = _SLOTS_AT + 2 * _SLOT.size
+_TRIES_AT: Final = _SLOTS_AT + 2 * _SLOT.size
+_IMAGE_AT: Final = _TRIES_AT + 1
 _CHECKS_AT: Final = _IMAGE_AT + IMAGE_LENGTH
-FILE_LENGTH: Final = _CHECKS_AT + 4 * JOURNAL_ENTRIES
+_PLACES: Final = OPERATOR_PLACES + TERMINAL_PLACES
+FILE_LENGTH: Final = _CHECKS_AT + 4 * (_PLACES + JOURNAL_ENTRIES)
 
 
 class FileMemory(CardMemory):
-    """A card's memory that is on the disk when a write returns. Raises OSError when the disk refuses."""
+    """A card's memory that is on the disk when a write returns.
+
+    Raises OSError when the disk refuses and nothing changed, CardGone when nobody knows: then this memory
+    writes no more, and opening the file again tells.
+    """
 
     def __init__(self, descriptor: int, state: bytes, generation: int, image: bytes) -> None:
         super().__init__(state, image)
         self._descriptor = descriptor
         self._generation = generation
+        self._doubtful = False
 
     def commit(self, state: bytes) -> None:
         """Write the slot that does not count now, then it does."""
         generation = self._generation + 1
-        os.pwrite(self._descriptor, _slot(generation, state), _SLOTS_AT + generation % 2 * _SLOT.size)
-        os.fdatasync(self._descriptor)
+        at = _SLOTS_AT + generation % 2 * _SLOT.size
+        self._put(at, _slot(generation, state), bytes(_SLOT.size))
         self._generation = generation
         super().commit(state)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write into the image, and the check of an entry with it."""
-        os.pwrite(self._descriptor, data, _IMAGE_AT + offset)
-        if offset >= ENTRIES_AT:
-            index = (offset - ENTRIES_AT) // RECORD_LENGTH
-            os.pwrite(self._descriptor, crc32(data).to_bytes(4, "big"), _CHECKS_AT + 4 * index)
-        os.fdatasync(self._descriptor)
+        """Write into the image, and the check of what is written with it."""
+        if offset == 0:
+            self._put(_TRIES_AT, _tries_cell(data[0]), _tries_cell(self.tries()))
+        else:  # no live record or certificate lies there, so that half of it does no harm
+            check_at = _CHECKS_AT + 4 * _piece(offset)
+            self._put(_IMAGE_AT + offset, data, b"", sync=False)
+            self._put(check_at, crc32(data).to_bytes(4, "big"), b"")
         super().write(offset, data)
+
+    def _put(self, at: int, data: bytes, undo: bytes, *, sync: bool = True) -> None:
+        if self._doubtful:
+            raise CardGone("The card's file could not be written before. Open it again.")
+        written = 0
+        try:
+            written = os.pwrite(self._descriptor, data, at)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if sync:
+                os.fdatasync(self._descriptor)
+        except OSError:
+            if written and undo:
+                self._take_back(at, undo)
+            raise
+
+    def _take_back(self, at: int, undo: bytes) -> None:
+        try:
+            if os.pwrite(self._descriptor, undo, at) != len(undo):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            self._doubtful = True
+            raise CardGone("The card's file can't be written. Check its disk, then open it again.") from error
+
+
+def _tries_cell(tries: int) -> bytes:
+    return bytes((tries ^ 0xFF, tries))
+
+
+def _piece(offset: int) -> int:
+    """The number of the operator, terminal or journal entry at an offset of the image."""
+    if offset >= ENTRIES_AT:
+        return _PLACES + (offset - ENTRIES_AT) // RECORD_LENGTH
+    return (offset - OPERATORS_AT) // BODY_LENGTH
+
+
+def _pieces() -> list[tuple[int, int]]:
+    """Offset in the image and length of each operator, terminal and journal entry."""
+    places = [(OPERATORS_AT + place * BODY_LENGTH, BODY_LENGTH) for place in range(_PLACES)]
+    entries = [(ENTRIES_AT + index * RECORD_LENGTH, RECORD_LENGTH) for index in range(JOURNAL_ENTRIES)]
+    return places + entries
+
+
+_PIECES: Final = _pieces()
 
 
 def _slot(generation: int, state: bytes) -> bytes:
@@ -98,9 +158,10 @@ class CardFile:
 def create_card_file(path: Path, identity: CardIdentity, memory: CardMemory) -> None:
     """Write a new card, whole or not at all. Raises CardFileError when `path` exists or can't be written."""
     image = memory.image()
-    checks = b"".join(crc32(memory.entry(index)).to_bytes(4, "big") for index in range(JOURNAL_ENTRIES))
+    checks = b"".join(crc32(image[at : at + length]).to_bytes(4, "big") for at, length in _PIECES)
     state = memory.state().to_bytes()
-    content = _header(identity) + _slot(0, state) + _slot(1, state) + image + checks
+    slots = _slot(0, state) + _slot(1, state)
+    content = _header(identity) + slots + _tries_cell(memory.tries())[:1] + image + checks
     partial = path.with_name(path.name + ".partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -176,7 +237,7 @@ def _load(path: Path, descriptor: int, *, deterministic: bool) -> CardFile:
         raise _damaged(path, "neither of its two states is whole")
     memory = FileMemory(descriptor, state, generation, content[_IMAGE_AT:_CHECKS_AT])
     try:
-        _check_entries(path, memory.state(), content)
+        _check_image(path, memory.state(), content)
     except WalletError as error:
         raise _damaged(path, str(error)) from None
     return CardFile(path, descriptor, identity, memory)
@@ -223,14 +284,28 @@ def _parse_slot(content: bytes, which: int) -> tuple[int, bytes] | None:
     return (generation, state) if crc32(raw[:-4]) == check else None
 
 
-def _check_entries(path: Path, state: State, content: bytes) -> None:
-    """Every record that still waits for an issuer's acknowledgement must be as it was written."""
-    for sequence in range(
-        max(state.acknowledged_sequence, state.sequence - JOURNAL_ENTRIES) + 1, state.sequence + 1
-    ):
+def _check_image(path: Path, state: State, content: bytes) -> None:
+    """Whatever counts must be as it was written: tries, valid certificates, every live record."""
+    inverted, tries = content[_TRIES_AT : _IMAGE_AT + 1]
+    if inverted ^ tries != 0xFF or tries > MAX_TRIES:
+        raise _damaged(path, "its PIN tries do not match their check")
+    valid = state.operators_valid | state.terminals_valid << OPERATOR_PLACES
+    for place in range(_PLACES):
+        if valid >> place & 1 and not _is_whole(content, place):
+            raise _damaged(path, "a certificate that it keeps does not match its check")
+    oldest = max(1, state.sequence - JOURNAL_ENTRIES + 1)
+    if oldest <= state.acknowledged_sequence and state.sequence >= JOURNAL_ENTRIES:
+        oldest += 1  # the next record goes there: a torn one may lie in its place
+    for sequence in range(oldest, state.sequence + 1):
         index = (sequence - 1) % JOURNAL_ENTRIES
         at = _IMAGE_AT + ENTRIES_AT + index * RECORD_LENGTH
-        record = content[at : at + RECORD_LENGTH]
-        check = content[_CHECKS_AT + 4 * index : _CHECKS_AT + 4 * index + 4]
-        if crc32(record).to_bytes(4, "big") != check or int.from_bytes(record[24:28], "big") != sequence:
+        named = int.from_bytes(content[at + 24 : at + 28], "big")
+        if named != sequence or not _is_whole(content, _PLACES + index):
             raise _damaged(path, f"record {sequence} of its journal does not match its check")
+
+
+def _is_whole(content: bytes, piece: int) -> bool:
+    at, length = _PIECES[piece]
+    check_at = _CHECKS_AT + 4 * piece
+    data = content[_IMAGE_AT + at : _IMAGE_AT + at + length]
+    return crc32(data).to_bytes(4, "big") == content[check_at : check_at + 4]

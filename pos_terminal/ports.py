@@ -35,6 +35,20 @@ class CardCertificate:
     agreement_key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What clearing has not acknowledged. `oldest_time_s` is None when nothing waits.
+
+    `count` and `amount_fen`: payments to this terminal. `carried`: records for others. `entries`: all of it.
+    """
+
+    count: int
+    amount_fen: int
+    oldest_time_s: int | None
+    carried: int
+    entries: int
+
+
 class Journal(Protocol):
     """The terminal's durable store. What a method kept is on the disk when it returns.
 
@@ -49,10 +63,20 @@ class Journal(Protocol):
         """Raises JournalFull unless there is room for a payment: asked before a card is."""
 
     def open_sale(self, sale: Sale) -> None:
-        """Keep a sale that is about to ask a card. Raises ReferenceReused."""
+        """Keep that `sale.card` (8 bytes) is about to be asked to pay: the sale is unresolved from here on.
+
+        Again for the same sale and card changes nothing but its transaction number; for a sale whose state is
+        open
+        or declined it may name another card. Raises ReferenceReused when the reference names another amount,
+        currency
+        or profile, or a sale that is unresolved with another card, or one that has ended otherwise.
+        """
 
     def change_sale(self, reference: bytes, state: SaleState, reason: str, now_s: int) -> None:
-        """Keep a change of state that has no record: unresolved, declined, given up. Raises NoSuchSale."""
+        """Keep a change of state that has no record: open again (the card said no), declined, given up.
+
+        Raises NoSuchSale.
+        """
 
     def keep_payment(self, record: Record, state: SaleState, now_s: int) -> None:
         """Keep a payment to this terminal together with the state of its sale: granted, or paid, not granted.
@@ -71,7 +95,13 @@ class Journal(Protocol):
         """The sale of a reference (12 bytes)."""
 
     def unresolved(self) -> list[Sale]:
-        """Sales that asked a card and know no answer, oldest first."""
+        """Sales that asked a card and know no answer, oldest first; `card` is the one that was asked."""
+
+    def waiting(self) -> Waiting:
+        """What clearing has not acknowledged."""
+
+    def last_time_s(self) -> int:
+        """The time of the newest entry, seconds since 1970; 0 when there is none."""
 
     def certificate(self, digest: bytes) -> CardCertificate | None:
         """A card's certificate by its digest (8 bytes)."""

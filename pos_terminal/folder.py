@@ -1,0 +1,145 @@
+"""A terminal's folder: its settings, certificate, sealed key, and the scheme that it trusts. The journal lies
+beside them.
+
+    DIR/settings.json     class, merchant, vehicle, limits: for people to read and change
+    DIR/scheme.json       root and operators (hardwallet/issuing.py)
+    DIR/certificate.bin   162 bytes
+    DIR/key.json          the private key, sealed (hardwallet/keys.py)
+    DIR/key               the passphrase, mode 0600, when none was given
+    DIR/journal.sqlite    offline_sync.journal
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT, TERMINAL, digest, parse
+from hardwallet.errors import WalletError
+from hardwallet.issuing import Scheme, Trust, parse_trust, write_durably
+from hardwallet.keys import find_passphrase, seal, unseal
+from hardwallet.session import TerminalIdentity
+from hardwallet.suites import Entropy
+from pos_terminal.errors import TerminalFolderError
+from pos_terminal.limits import TerminalLimits
+
+CLASSES: Final = {"retail": CLASS_RETAIL, "transit": CLASS_TRANSIT}
+SETTINGS: Final = "settings.json"
+CERTIFICATE: Final = "certificate.bin"
+SCHEME: Final = "scheme.json"
+KEY: Final = "key.json"
+KEY_FILE: Final = "key"
+JOURNAL: Final = "journal.sqlite"
+_MAX_FILE: Final = 65_536
+
+
+class LimitSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """A terminal's own limits (pos_terminal/limits.py)."""
+
+    single_fen: int = TerminalLimits.single_fen
+    stored_fen: int = TerminalLimits.stored_fen
+    select_ms: float = TerminalLimits.select_ms
+    clock_back_s: int = TerminalLimits.clock_back_s
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """settings.json. `vehicle` is 4 letters or digits, for transit; `clearing` the address of the clearing
+    service."""
+
+    version: int = 1
+    vehicle: str = ""
+    clearing: str = ""
+    reader: str = ""
+    limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalFolder:
+    """An open terminal folder; everything in it was checked."""
+
+    path: Path
+    settings: Settings
+    trust: Trust
+    identity: TerminalIdentity
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the journal lies."""
+        return self.path / JOURNAL
+
+    @property
+    def limits(self) -> TerminalLimits:
+        """The limits of the settings."""
+        limits = self.settings.limits
+        return TerminalLimits(limits.single_fen, limits.stored_fen, limits.select_ms, limits.clock_back_s)
+
+
+def create_terminal(
+    path: Path,
+    scheme: Scheme,
+    klass: str,
+    merchant: int,
+    now: int,
+    entropy: Entropy,
+    *,
+    key_file: Path | None = None,
+    settings: Settings | None = None,
+) -> TerminalFolder:
+    """A new terminal of `klass` (retail, transit) for a merchant. Raises TerminalFolderError when `path`
+    holds one."""
+    if klass not in CLASSES:
+        raise TerminalFolderError(f"there is no class {klass!r}; a terminal is retail or transit")
+    if (path / CERTIFICATE).exists():
+        raise TerminalFolderError(f"{path} holds a terminal already; choose another folder")
+    suite = scheme.trust.suite
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        passphrase = find_passphrase(key_file, path / KEY_FILE, create=True)
+        key = suite.new_signing_key(entropy)
+        write_durably(path / KEY, seal(key, suite, passphrase, entropy))
+        certificate = scheme.new_terminal(CLASSES[klass], merchant, key.public, now)
+        write_durably(path / SCHEME, scheme.trust.to_bytes(), mode=0o644)
+        kept = settings or Settings(vehicle=certificate.terminal.hex()[-4:] if klass == "transit" else "")
+        write_durably(path / SETTINGS, msgspec.json.format(msgspec.json.encode(kept)) + b"\n", mode=0o644)
+        write_durably(path / CERTIFICATE, certificate.to_bytes(), mode=0o644)
+    except OSError as error:
+        raise TerminalFolderError(f"{path} can't be written: {error.strerror}") from None
+    return TerminalFolder(
+        path, kept, scheme.trust, TerminalIdentity(certificate, digest(suite, certificate), key)
+    )
+
+
+def open_terminal(path: Path, *, key_file: Path | None = None, deterministic: bool = False) -> TerminalFolder:
+    """Open a terminal's folder and check all of it. Raises TerminalFolderError, saying what to do."""
+    if not (path / CERTIFICATE).exists():
+        raise TerminalFolderError(f"{path} holds no terminal; `hardwallet terminal new` makes one")
+    try:
+        settings = msgspec.json.decode(_read(path / SETTINGS), type=Settings)
+    except msgspec.DecodeError as error:
+        raise TerminalFolderError(f"{path / SETTINGS} can't be understood: {error}") from None
+    if settings.version != 1:
+        raise TerminalFolderError(f"{path / SETTINGS} is of version {settings.version}; this program knows 1")
+    if settings.vehicle and not (settings.vehicle.isascii() and len(settings.vehicle) == 4):
+        raise TerminalFolderError(f"in {path / SETTINGS} the vehicle must have 4 letters or digits")
+    try:
+        trust = parse_trust(_read(path / SCHEME), str(path / SCHEME), deterministic=deterministic)
+        certificate = parse(_read(path / CERTIFICATE))
+        trust.bundle.check(certificate, TERMINAL, certificate.not_before)
+        passphrase = find_passphrase(key_file, path / KEY_FILE)
+        key = unseal(_read(path / KEY), trust.suite, passphrase, str(path / KEY))
+    except WalletError as error:
+        raise TerminalFolderError(f"the terminal in {path} can't be opened: {error}") from None
+    if key.public != certificate.public:
+        raise TerminalFolderError(f"in {path} the key does not belong to the certificate")
+    return TerminalFolder(
+        path, settings, trust, TerminalIdentity(certificate, digest(trust.suite, certificate), key)
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise TerminalFolderError(f"{path} can't be read: {error.strerror}") from None

@@ -1,0 +1,33 @@
+"""What a terminal allows by itself, before a card is asked. Data and one pure check."""
+
+from dataclasses import dataclass
+
+from hardwallet.records import MAX_AMOUNT_FEN
+from pos_terminal.money import format_amount
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalLimits:
+    """Amounts in fen, times in milliseconds and seconds.
+
+    `stored_fen` bounds what may wait here, not yet acknowledged. `select_ms` is how long a card may take to
+    answer
+    SELECT: a relay shows as delay, and delay may refuse only before the card is asked to pay.
+    `clock_back_s` is how far the clock may lie before the newest entry of the journal.
+    """
+
+    single_fen: int = 500_000
+    stored_fen: int = 50_000_000
+    select_ms: float = 1_000.0
+    clock_back_s: int = 300
+
+
+def refusal(limits: TerminalLimits, amount_fen: int, stored_fen: int) -> str | None:
+    """Why the amount can't be taken now, or None."""
+    if not 1 <= amount_fen <= MAX_AMOUNT_FEN:
+        return "the amount is zero, negative or too large"
+    if amount_fen > limits.single_fen:
+        return f"the amount is above this terminal's limit of {format_amount(limits.single_fen)}"
+    if stored_fen + amount_fen > limits.stored_fen:
+        return "too much money waits here to be sent; connect the terminal and send it first"
+    return None

@@ -1,0 +1,119 @@
+"""A terminal at work: who it is, whom it trusts, what it may take, and the ports it works through."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hardwallet.certificates import CLASS_TRANSIT, TERMINAL, TrustBundle
+from hardwallet.records import RETAIL, TRANSIT
+from hardwallet.session import KnownCard, TerminalIdentity
+from hardwallet.suites import Suite
+from pos_terminal.entropy import HealthyEntropy
+from pos_terminal.errors import ClockWrong, NoSuchSale, SaleOpen
+from pos_terminal.limits import TerminalLimits
+from pos_terminal.ports import Clock, Entropy, Journal, Stopwatch
+from pos_terminal.sale import Sale, SaleState
+
+_KNOWN_CARDS = 4096
+_REFERENCE_RANDOM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fare:
+    """What a bus takes: `vehicle` 4 bytes, `day` the service day (YYYYMMDD) and `run` of it name the ride."""
+
+    amount_fen: int
+    vehicle: bytes
+    day: int
+    run: int
+
+
+Charge = Sale | Fare
+"""What a tap asks for: a sale with its own reference, or a fare, whose reference names the ride and the
+card."""
+
+
+@dataclass(slots=True)
+class Terminal:
+    """One terminal. Make sales with `new_sale`, take them with `pos_terminal.tap.tap`.
+
+    Raises CertificateRefused when its own certificate does not stand under `trust`.
+    """
+
+    identity: TerminalIdentity
+    trust: TrustBundle
+    suite: Suite
+    journal: Journal
+    clock: Clock
+    stopwatch: Stopwatch
+    entropy: Entropy
+    limits: TerminalLimits = field(default_factory=TerminalLimits)
+    known_cards: dict[bytes, KnownCard] = field(default_factory=dict)
+    _transactions: Iterator[int] = field(default_factory=lambda: iter(()))
+
+    def __post_init__(self) -> None:
+        self.entropy = HealthyEntropy(self.entropy)
+        certificate = self.identity.certificate
+        self.trust.check(certificate, TERMINAL, certificate.not_before)
+
+    @property
+    def profile(self) -> int:
+        """TRANSIT or RETAIL, as its certificate says."""
+        return TRANSIT if self.identity.certificate.klass == CLASS_TRANSIT else RETAIL
+
+    def now(self) -> int:
+        """Seconds since 1970, believed only when it can be right. Raises ClockWrong: nothing is ever
+        re-stamped."""
+        now = self.clock()
+        certificate = self.identity.certificate
+        if not certificate.not_before <= now <= certificate.not_after:
+            raise ClockWrong(
+                "this machine's date lies outside the dates of the terminal's certificate; "
+                "set the clock, or renew the certificate if the date is right"
+            )
+        if now + self.limits.clock_back_s < self.journal.last_time_s():
+            raise ClockWrong("this machine's clock went back behind its newest sale; set the clock first")
+        return now
+
+    def transaction(self, now_s: int) -> int:
+        """The next transaction number, never given out before."""
+        for number in self._transactions:
+            return number
+        self._transactions = iter(self.journal.reserve_transactions(now_s))
+        return next(self._transactions)
+
+    def new_sale(self, amount_fen: int) -> Sale:
+        """A sale with a fresh reference. Nothing is kept before a card is about to be asked.
+
+        Raises SaleOpen while an earlier sale is unresolved, ClockWrong.
+        """
+        waiting = self.journal.unresolved()
+        if waiting:
+            raise SaleOpen(
+                "an earlier sale is not finished: present the same card again, or give that sale up first"
+            )
+        now = self.now()
+        number = self.transaction(now)
+        reference = now.to_bytes(4, "big") + number.to_bytes(4, "big") + self.entropy(_REFERENCE_RANDOM)
+        return Sale(reference, amount_fen, self.trust.currency, self.profile, number, now)
+
+    def give_up(self, reference: bytes, reason: str) -> None:
+        """The cashier gives an unresolved sale up; a payment that arrives later is *paid, not granted*.
+
+        Raises NoSuchSale when no unresolved sale has that reference (12 bytes).
+        """
+        sale = self.journal.sale(reference)
+        if sale is None or sale.state is not SaleState.UNRESOLVED:
+            raise NoSuchSale("there is no unfinished sale with that reference")
+        self.journal.change_sale(reference, SaleState.GIVEN_UP, reason, self.now())
+
+    def remember(self, digest: bytes, card: KnownCard) -> None:
+        """Keep a verified card's key at hand; bounded, the oldest goes first."""
+        if len(self.known_cards) >= _KNOWN_CARDS:
+            del self.known_cards[next(iter(self.known_cards))]
+        self.known_cards[digest] = card
+
+
+def ride_reference(hash_: Callable[[bytes], bytes], fare: Fare, card: bytes) -> bytes:
+    """The reference of a ride (12 bytes): each validator of a vehicle names the same ride alike."""
+    ride = fare.vehicle + fare.day.to_bytes(4, "big") + fare.run.to_bytes(4, "big")
+    return hash_(b"\x54" + ride + card)[:12]

@@ -268,9 +268,10 @@ def _refused_door(probes: Probes, error: BridgeError) -> Finding:
 
 
 _POLKIT_FIX = (
-    'echo \'polkit.addRule(function(action, subject) { if (action.id.indexOf("org.debian.pcsc-lite.") == 0 && '
-    'subject.user == "\'"$USER"\'") return polkit.Result.YES; });\' '
-    "| sudo tee /etc/polkit-1/rules.d/40-pcsc.rules"
+    "echo 'polkit.addRule(function(action, subject) { "
+    'if (action.id.indexOf("org.debian.pcsc-lite.") == 0 && subject.isInGroup("plugdev")) '
+    "return polkit.Result.YES; });' | sudo tee /etc/polkit-1/rules.d/40-pcsc.rules "
+    '&& sudo usermod -aG plugdev "$USER" (then log in again)'
 )
 
 

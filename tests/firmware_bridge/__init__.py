@@ -1,0 +1,1 @@
+"""Tests of firmware_bridge: bytes reach a card."""

@@ -1,0 +1,1 @@
+"""Journal, outbox, gateway and clearing, with records that are signed here and need no card."""

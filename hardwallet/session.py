@@ -32,7 +32,7 @@ from hardwallet.errors import (
 from hardwallet.suites import AgreementKey, Entropy, SigningKey, Suite, VerifyingKey
 
 SELECT_COMMAND: Final = Command(m.CLA_ISO, m.INS_SELECT, m.P1_SELECT_BY_NAME, 0, m.AID, 256).to_bytes()
-_NAMES: Final = {
+COMMAND_NAMES: Final = {
     m.INS_SELECT: "SELECT",
     m.INS_EXCHANGE_CERTIFICATES: "EXCHANGE CERTIFICATES",
     m.INS_INTRODUCE: "INTRODUCE",
@@ -346,5 +346,5 @@ class WalletSession:
         command = Command(m.CLA_WALLET, ins, p1, p2, data, 256 if wants else None)
         response = Response.from_bytes(self._link.transmit(command.to_bytes()))
         if response.sw != sw.OK:
-            raise CardRefused(response.sw, _NAMES[ins])
+            raise CardRefused(response.sw, COMMAND_NAMES[ins])
         return response.data

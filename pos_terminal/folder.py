@@ -32,15 +32,16 @@ KEY: Final = "key.json"
 KEY_FILE: Final = "key"
 JOURNAL: Final = "journal.sqlite"
 _MAX_FILE: Final = 65_536
+_DEFAULTS: Final = TerminalLimits()
 
 
 class LimitSettings(msgspec.Struct, forbid_unknown_fields=True):
     """A terminal's own limits (pos_terminal/limits.py)."""
 
-    single_fen: int = TerminalLimits.single_fen
-    stored_fen: int = TerminalLimits.stored_fen
-    select_ms: float = TerminalLimits.select_ms
-    clock_back_s: int = TerminalLimits.clock_back_s
+    single_fen: int = _DEFAULTS.single_fen
+    stored_fen: int = _DEFAULTS.stored_fen
+    select_ms: float = _DEFAULTS.select_ms
+    clock_back_s: int = _DEFAULTS.clock_back_s
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ A trace never holds a PIN or a key: the PIN blocks are blanked although they are
 outlives a session.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from firmware_bridge.apdu import Command
@@ -130,7 +131,7 @@ def _reply_fields(ins: int, reply: bytes) -> Fields:
     data, word = reply[:-2], int.from_bytes(reply[-2:], "big")
     if word != sw.OK:
         return [("the card says", sw.explain(word))]
-    readers = {
+    readers: dict[int, Callable[[bytes], Fields]] = {
         m.INS_SELECT: _selected_fields,
         m.INS_EXCHANGE_CERTIFICATES: lambda raw: _certificate_fields("card's", raw[:178]),
         m.INS_PAY: _paid_fields,

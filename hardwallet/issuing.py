@@ -26,7 +26,7 @@ from firmware_bridge.link import CardLink
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet.card.identity import CardIdentity
-from hardwallet.card.memory import MAX_TRIES, CardMemory, fresh_state
+from hardwallet.card.memory import MAX_TRIES, OPERATOR_PLACES, CardMemory, fresh_state
 from hardwallet.certificates import (
     CARD,
     CLASS_ACQUIRING,
@@ -246,9 +246,13 @@ class Scheme:
         identity = CardIdentity(
             suite, certificate, bundle.root, signing, agreement, self._entropy(16), self._entropy(16)
         )
-        issuer = bundle.operator(ISSUER)
-        memory = CardMemory(fresh_state(known[tier].limits, tier, issuer.not_before).to_bytes())
-        memory.write_operator(0, issuer.body())
+        # The scheme's operators of today are on the card from the start; later ones introduce themselves.
+        operators = [bundle.operator(ISSUER), *(o for o in bundle.operators if o.operator != ISSUER)]
+        operators = operators[:OPERATOR_PLACES]
+        floor = max(operator.not_before for operator in operators)
+        memory = CardMemory(fresh_state(known[tier].limits, tier, floor, len(operators)).to_bytes())
+        for place, operator in enumerate(operators):
+            memory.write_operator(place, operator.body())
         memory.write_tries(MAX_TRIES)
         return identity, memory
 

@@ -352,6 +352,11 @@ class SqliteJournal:
                 self._head_index - self._acknowledged,
             )
 
+    def waiting_fen(self) -> int:
+        """The amount of the payments to this terminal that clearing has not acknowledged."""
+        with self._reading():
+            return self._totals.own_fen - self._sent.own_fen
+
     def acknowledge(self, index: int, head_hash: bytes, rejected: Iterable[Rejected] = ()) -> None:
         """Keep that clearing holds everything up to `index`, whose hash is `head_hash`; it only rises.
 

@@ -100,6 +100,9 @@ class Journal(Protocol):
     def waiting(self) -> Waiting:
         """What clearing has not acknowledged."""
 
+    def waiting_fen(self) -> int:
+        """The amount of the own payments that clearing has not acknowledged."""
+
     def last_time_s(self) -> int:
         """The time of the newest entry, seconds since 1970; 0 when there is none."""
 

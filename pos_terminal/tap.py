@@ -227,7 +227,7 @@ class _Tap:
         """Whether the card may be asked; in retail, that it is asked is durable before it is."""
         terminal = self._terminal
         sale = self._sale(charge, selected.card, now)
-        stored_fen = self._journal.waiting().amount_fen
+        stored_fen = self._journal.waiting_fen()
         reason = refusal(terminal.limits, sale.amount_fen, stored_fen)
         if reason is not None:
             raise _decline(reason, sale=sale)
@@ -373,18 +373,24 @@ class _Tap:
             self._journal.keep_carried(record, now)
             result.outcome = Outcome.ALREADY_GRANTED
             result.reason = f"paid at terminal {record.terminal.hex()} of this payee"
+        elif outcome.fresh or not self._is_kept(record):
+            self._journal.keep_payment(record, SaleState.GRANTED, now)
+        elif self._was_granted(record):
+            result.outcome = Outcome.ALREADY_GRANTED
+            result.reason = "this payment was granted before"
         else:
-            stored = self._journal.payment(record.card, record.sequence)
-            if stored is None or stored.record.body != record.body:
-                self._journal.keep_payment(record, SaleState.GRANTED, now)
-            elif stored.granted:
-                result.outcome = Outcome.ALREADY_GRANTED
-                result.reason = "this payment was granted before"
-            else:
-                result.outcome = Outcome.PAID_NOT_GRANTED
-                result.reason = "the sale was given up before; the payment returns to the card's account"
+            result.outcome = Outcome.PAID_NOT_GRANTED
+            result.reason = "the sale was given up before; the payment returns to the card's account"
         self._lap("keep")
         return result
+
+    def _is_kept(self, record: Record) -> bool:
+        stored = self._journal.payment(record.card, record.sequence)
+        return stored is not None and stored.record.body == record.body
+
+    def _was_granted(self, record: Record) -> bool:
+        stored = self._journal.payment(record.card, record.sequence)
+        return stored is not None and stored.granted
 
     def _is_own(self, record: Record) -> bool:
         certificate = self._terminal.identity.certificate
@@ -425,8 +431,7 @@ class _Tap:
         if record.kind != PAYMENT or not self._is_own(record):
             self._journal.keep_carried(record, now)
             return
-        stored = self._journal.payment(record.card, record.sequence)
-        if stored is None or stored.record.body != record.body:
+        if not self._is_kept(record):
             self._journal.keep_payment(record, SaleState.PAID_NOT_GRANTED, now)
 
     def _lap(self, name: str) -> None:

@@ -6,7 +6,6 @@ come in, a status word goes out; nothing changes unless the answer says so.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from firmware_bridge.air_time import Operation, OperationKind
@@ -126,6 +125,11 @@ class Card:
             m.INS_LOAD: ((0,), (0,), self._load),
             m.INS_ORDER: ((0,), (0,), self._order),
         }
+
+    @property
+    def number(self) -> bytes:
+        """The card's number, 8 bytes."""
+        return self._identity.card
 
     # ------------------------------------------------------------------ power and dispatch
 
@@ -277,11 +281,10 @@ class Card:
                 place, following = renewed[0] if renewed else 0, state.operators_next
             if renewed and parse_body(self._memory.operator(place)).not_before >= certificate.not_before:
                 raise Refused(sw.ORDER_TOO_OLD)
-            self._commit(replace(state, operators_valid=state.operators_valid & ~(1 << place)))
+            self._commit(state.changed(operators_valid=state.operators_valid & ~(1 << place)))
             self._memory.write_operator(place, body)
             self._measure(_NVM_WRITE, len(body))
-            state = replace(
-                self._state,
+            state = self._state.changed(
                 operators_valid=self._state.operators_valid | 1 << place,
                 operators_next=following,
             )
@@ -297,18 +300,17 @@ class Card:
         ]
         if not same:
             place = state.terminals_next
-            self._commit(replace(state, terminals_valid=state.terminals_valid & ~(1 << place)))
+            self._commit(state.changed(terminals_valid=state.terminals_valid & ~(1 << place)))
             self._memory.write_terminal(place, body)
             self._measure(_NVM_WRITE, len(body))
-            state = replace(
-                self._state,
+            state = self._state.changed(
                 terminals_valid=self._state.terminals_valid | 1 << place,
                 terminals_next=(place + 1) % TERMINAL_PLACES,
             )
         self._raise_floor(state, certificate.not_before)
 
     def _raise_floor(self, state: State, begin: int) -> None:
-        raised = replace(state, date_floor=max(state.date_floor, begin))
+        raised = state.changed(date_floor=max(state.date_floor, begin))
         if raised != self._state:
             self._commit(raised)
 
@@ -336,7 +338,7 @@ class Card:
         )
         session.proved = True
         if self._state.transit_count or self._state.transit_amount_fen:
-            self._commit(replace(self._state, transit_count=0, transit_amount_fen=0))
+            self._commit(self._state.changed(transit_count=0, transit_amount_fen=0))
         return b""
 
     # ------------------------------------------------------------------ PAY (section 9, in its order)
@@ -358,7 +360,7 @@ class Card:
         if retail:
             self._check_retail(session, sale, raw, retail, pin)
             session.proved = True
-            state = replace(state, transit_count=0, transit_amount_fen=0)
+            state = state.changed(transit_count=0, transit_amount_fen=0)
         paid = self._find_payment(raw)
         if paid is not None:
             return self._already_paid(raw, paid)
@@ -426,7 +428,7 @@ class Card:
         count, amount_fen = state.transit_count + 1, state.transit_amount_fen + sale.amount_fen
         if count > state.limits.transit_count or amount_fen > state.limits.transit_amount_fen:
             raise Refused(sw.TRANSIT_ALLOWANCE_USED_UP)
-        return replace(state, transit_count=count, transit_amount_fen=amount_fen)
+        return state.changed(transit_count=count, transit_amount_fen=amount_fen)
 
     def _knows_transit_payee(self, payee: bytes) -> bool:
         for place in range(TERMINAL_PLACES):
@@ -478,8 +480,7 @@ class Card:
         head = m.payment_head(self._identity.scheme, self._identity.card, self._own_digest, sequence, raw)
         record = self._signed_entry(head + tail + b"\x00", sequence)
         self._commit(
-            replace(
-                state,
+            state.changed(
                 balance_fen=balance_fen,
                 sequence=sequence,
                 spent_fen=spent_fen,
@@ -504,7 +505,7 @@ class Card:
         if index not in self._state.unratified:
             return b"\x00"
         left = [other for other in self._state.unratified if other != index]
-        self._commit(replace(self._state, unratified=left))
+        self._commit(self._state.changed(unratified=left))
         return b"\x01"
 
     def _entry_of(self, sequence: int) -> tuple[int, bytes]:
@@ -589,8 +590,7 @@ class Card:
         if not was_set:
             self._restore_tries()
         self._commit(
-            replace(
-                self._state,
+            self._state.changed(
                 flags=self._state.flags | FLAG_PIN_SET,
                 pin_digest=self._pin_digest(block[:8]),
             )
@@ -677,8 +677,7 @@ class Card:
         balance_fen = state.balance_fen + order.amount_fen
         record = self._signed_entry(self._load_body(state, order, sequence, balance_fen), sequence)
         self._commit(
-            replace(
-                state,
+            state.changed(
                 balance_fen=balance_fen,
                 sequence=sequence,
                 load_counter=order.counter,
@@ -713,8 +712,7 @@ class Card:
         if sequence > state.sequence or total_fen > state.spent_fen:
             raise Refused(sw.ACKNOWLEDGES_TOO_MUCH)
         reached = max(state.acknowledged_sequence, sequence)
-        return replace(
-            state,
+        return state.changed(
             acknowledged_sequence=reached,
             acknowledged_fen=max(state.acknowledged_fen, total_fen),
             unratified=[index for index in state.unratified if self._entry_sequence(index) > reached],
@@ -764,9 +762,7 @@ class Card:
             state = self._obey(order)
         except Malformed:
             raise Refused(sw.MALFORMED) from None
-        self._commit(
-            replace(state, order_number=order.number, date_floor=max(state.date_floor, order.time_s))
-        )
+        self._commit(state.changed(order_number=order.number, date_floor=max(state.date_floor, order.time_s)))
         return b""
 
     def _obey(self, order: m.CardOrder) -> State:
@@ -775,10 +771,10 @@ class Card:
             sequence, total = order.value[:4], order.value[4:]
             return self._acknowledged(state, int.from_bytes(sequence, "big"), int.from_bytes(total, "big"))
         if order.kind == m.KIND_LIMITS:
-            return replace(state, limits=parse_limits(order.value[:-1]), tier=order.value[-1])
+            return state.changed(limits=parse_limits(order.value[:-1]), tier=order.value[-1])
         if order.kind == m.KIND_BLOCK:
-            return replace(state, flags=state.flags | FLAG_BLOCKED)
-        return replace(state, flags=state.flags & ~FLAG_BLOCKED)
+            return state.changed(flags=state.flags | FLAG_BLOCKED)
+        return state.changed(flags=state.flags & ~FLAG_BLOCKED)
 
     # ------------------------------------------------------------------ primitives, metered
 

@@ -1,0 +1,197 @@
+"""A small simulated world: a scheme, its cards and its terminals in one folder, each in the files of the real
+programs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from firmware_bridge.link import CardLink
+from firmware_bridge.virtual.in_process import InProcessReader
+from fleet.stage import Stage
+from hardwallet.card.file import create_card_file
+from hardwallet.card.simulated import SimulatedCard
+from hardwallet.card.timing import ModelledLink, TapModel
+from hardwallet.certificates import TrustBundle
+from hardwallet.issuing import Trust, create_scheme, open_scheme
+from hardwallet.keys import find_passphrase
+from hardwallet.session import WalletSession
+from hardwallet.suites import International
+from offline_sync.journal import SqliteJournal
+from pos_terminal.folder import Settings, TerminalFolder, create_terminal
+from pos_terminal.ports import Clock, Entropy, Stopwatch
+from pos_terminal.tap import Phase, Tap, tap
+from pos_terminal.terminal import Charge, Terminal
+
+ARRIVAL_S = 15.0
+
+
+@dataclass(slots=True)
+class WorldCard:
+    """A card of this world: its file, the running card, and the model that times it."""
+
+    name: str
+    path: Path
+    card: SimulatedCard
+    model: TapModel
+
+    @property
+    def number(self) -> bytes:
+        """The card's number, 8 bytes."""
+        return self.card.number
+
+    @property
+    def balance_fen(self) -> int:
+        """What the card itself holds."""
+        return self.card.card_state().balance_fen
+
+
+@dataclass(slots=True)
+class WorldTerminal:
+    """A terminal of this world: its folder, and the running terminal with its journal."""
+
+    name: str
+    folder: TerminalFolder
+    journal: SqliteJournal
+    terminal: Terminal
+
+    @property
+    def payee(self) -> bytes:
+        """Who is paid here, 8 bytes."""
+        return self.folder.identity.certificate.payee
+
+
+@dataclass(slots=True)
+class World:
+    """Everything of one scheme below one folder. Close it when done."""
+
+    folder: Path
+    clock: Clock
+    stopwatch: Stopwatch
+    entropy: Entropy
+    trust: Trust
+    passphrase: bytes
+    cards: dict[str, WorldCard] = field(default_factory=dict)
+    terminals: dict[str, WorldTerminal] = field(default_factory=dict)
+
+    @property
+    def scheme_folder(self) -> Path:
+        """The scheme's folder."""
+        return self.folder / "scheme"
+
+    @property
+    def bundle(self) -> TrustBundle:
+        """Root and operators."""
+        return self.trust.bundle
+
+    def add_card(self, name: str, tier: int, balance_fen: int, pin: str = "") -> WorldCard:
+        """Issue a card into a file, load it, and set its PIN, each by the commands that a real card takes."""
+        path = self.folder / f"{name}.card"
+        with open_scheme(self.scheme_folder, self.passphrase, self.entropy) as scheme:
+            identity, memory = scheme.new_card(tier, self.clock(), balance_fen=balance_fen)
+            create_card_file(path, identity, memory)
+            model = TapModel()
+            card = WorldCard(name, path, SimulatedCard(path, self.entropy, model.operation), model)
+            link = InProcessReader(card.card).wait_for_card(0)
+            if balance_fen:
+                scheme.load(link, balance_fen, self.clock())
+        if pin:
+            self._set_pin(link, pin)
+        self.cards[name] = card
+        return card
+
+    def _set_pin(self, link: CardLink, pin: str) -> None:
+        session = WalletSession(link, self.trust.suite)
+        session.select()
+        known = session.exchange_certificates(self.bundle, self.clock(), agreement=True)
+        session.change_pin("", pin, known, self.entropy)
+
+    def add_terminal(self, name: str, klass: str, merchant: int, vehicle: str = "") -> WorldTerminal:
+        """Make a terminal and start it."""
+        with open_scheme(self.scheme_folder, self.passphrase, self.entropy) as scheme:
+            folder = create_terminal(
+                self.folder / name,
+                scheme,
+                klass,
+                merchant,
+                self.clock(),
+                self.entropy,
+                settings=Settings(vehicle=vehicle),
+            )
+        self.terminals[name] = self._started(name, folder)
+        return self.terminals[name]
+
+    def restart(self, name: str) -> WorldTerminal:
+        """Stop a terminal and start it again from what is on its disk."""
+        stopped = self.terminals.pop(name)
+        stopped.journal.close()
+        self.terminals[name] = self._started(name, stopped.folder)
+        return self.terminals[name]
+
+    def stop(self, name: str) -> Path:
+        """Stop a terminal, so that another process can be it; its folder."""
+        stopped = self.terminals[name]
+        stopped.journal.close()
+        return stopped.folder.path
+
+    def _started(self, name: str, folder: TerminalFolder) -> WorldTerminal:
+        journal = open_journal(folder)
+        terminal = Terminal(
+            folder.identity,
+            folder.trust.bundle,
+            folder.trust.suite,
+            journal,
+            self.clock,
+            self.stopwatch,
+            self.entropy,
+            folder.limits,
+        )
+        return WorldTerminal(name, folder, journal, terminal)
+
+    def tap(
+        self,
+        stage: Stage,
+        card: WorldCard,
+        at: WorldTerminal,
+        charge: Charge,
+        pin: str = "",
+        decided: Callable[[Tap], None] = lambda _tap: None,
+    ) -> Tap:
+        """One card, laid on the stage and tapped at a terminal; it stays there."""
+        arrival = Phase(-self.stopwatch() * 1000, -card.model.total_ms())
+        link = stage.reader.wait_for_card(ARRIVAL_S)
+        try:
+            modelled = ModelledLink(link, card.model)
+            arrival.host_ms += self.stopwatch() * 1000
+            arrival.modelled_ms += card.model.total_ms()
+            result = tap(at.terminal, modelled, charge, pin, decided=decided, modelled_ms=card.model.total_ms)
+        finally:
+            link.close()
+        result.phases = {"arrival": arrival, **result.phases}
+        return result
+
+    def close(self) -> None:
+        """Close every card and terminal."""
+        for card in self.cards.values():
+            card.card.close()
+        for terminal in self.terminals.values():
+            terminal.journal.close()
+
+
+def open_journal(folder: TerminalFolder) -> SqliteJournal:
+    """The journal of a terminal's folder. Raises JournalError and its kinds."""
+    certificate = folder.identity.certificate
+    return SqliteJournal(
+        folder.journal_path,
+        scheme=certificate.scheme,
+        payee=certificate.payee,
+        terminal=certificate.terminal,
+    )
+
+
+def create_world(folder: Path, clock: Clock, stopwatch: Stopwatch, entropy: Entropy) -> World:
+    """A new world in an empty folder: its scheme has a root, an issuing and an acquiring operator."""
+    scheme_folder = folder / "scheme"
+    scheme_folder.mkdir(parents=True)
+    passphrase = find_passphrase(None, scheme_folder / "key", create=True)
+    trust = create_scheme(scheme_folder, "demo", International(), passphrase, clock(), entropy)
+    return World(folder, clock, stopwatch, entropy, trust, passphrase)

@@ -1,1 +1,62 @@
-"""The operator's side: intake, verification, ledger, disputes, settlement, HTTP."""
+"""The operator's side: intake, verification, ledger, report, HTTP.
+
+Clearing is the whole of it in one object; service.py puts it behind HTTP.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+
+from hardwallet.certificates import TrustBundle
+from hardwallet.suites import SigningKey
+from offline_sync.clearing import report
+from offline_sync.clearing.intake import Intake
+from offline_sync.clearing.ledger import Ledger
+from offline_sync.clearing.report import Report
+from offline_sync.clearing.verify import Verifier
+from offline_sync.messages import Acknowledgement, Batch
+
+__all__ = ["Clearing", "Report"]
+
+
+class Clearing:
+    """Clearing of one scheme. Any thread may call; bookings take their turn."""
+
+    def __init__(
+        self, url: str, trust: TrustBundle, keys: Mapping[bytes, SigningKey], clock: Callable[[], int]
+    ) -> None:
+        """`url`: the ledger's database, as SQLAlchemy names it. `keys`: the signing key of each acquiring
+        operator (4 bytes) that is served. `clock`: seconds since 1970. Raises LedgerError.
+        """
+        self._ledger = Ledger(url, trust.scheme)
+        self._intake = Intake(self._ledger, Verifier(trust, clock), keys, clock)
+        self._turn = threading.Lock()
+
+    def accept(self, batch: Batch) -> Acknowledgement:
+        """Book an upload, once, and acknowledge it. Raises BatchRefused (nothing was booked), LedgerError."""
+        with self._turn:
+            return self._intake.accept(batch)
+
+    def book_load(self, record: bytes, certificate: bytes) -> bool:
+        """Book a card's load receipt (160 bytes), which came with the card's certificate (178 bytes).
+
+        False when it was known. Raises RecordRefused, LedgerError.
+        """
+        with self._turn:
+            return self._intake.book_record(record, certificate)
+
+    def book_order(self, order: bytes) -> None:
+        """Note a load order (122 bytes); it is outstanding until its receipt arrives. Again changes nothing.
+
+        Raises RecordRefused, LedgerError.
+        """
+        with self._turn:
+            self._intake.book_order(order)
+
+    def report(self) -> Report:
+        """What the books say now. Raises LedgerError."""
+        with self._ledger.read() as connection:
+            return report.build(connection)
+
+    def close(self) -> None:
+        """Let the database go."""
+        self._ledger.close()

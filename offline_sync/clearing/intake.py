@@ -1,0 +1,514 @@
+"""An upload becomes bookings: checked whole, verified row by row, deduplicated, posted in one transaction."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from hardwallet import records
+from hardwallet.errors import SignatureInvalid
+from hardwallet.records import Record
+from hardwallet.suites import SigningKey
+from offline_sync import chain, messages
+from offline_sync.chain import Entry, Kind
+from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, Transfer, uploads
+from offline_sync.clearing.verify import Known, Verifier
+from offline_sync.errors import BatchRefused, MessageMalformed, RecordRefused
+from offline_sync.messages import Acknowledgement, Batch, Chained, Rejection
+from pos_terminal.sale import SaleState
+
+_Parsed = TypeVar("_Parsed")
+
+NO_STATE: Final = 0
+"""The state of a record that its own terminal has not reported yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A verified record. `state`: what its own terminal says of it; NO_STATE when another brought it."""
+
+    record: Record
+    state: int
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A batch's entries, verified: what is to be booked, what is not, and what is noted."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    sales: list[dict[str, Any]] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Intake:
+    """Takes uploads and load receipts into a ledger. One caller at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        verifier: Verifier,
+        keys: Mapping[bytes, SigningKey],
+        clock: Callable[[], int],
+    ) -> None:
+        """`keys`: the signing key of each acquiring operator (4 bytes) that is served here."""
+        self._ledger = ledger
+        self._verifier = verifier
+        self._keys = dict(keys)
+        self._clock = clock
+
+    def accept(self, batch: Batch) -> Acknowledgement:
+        """Book an upload and acknowledge it. The same upload again books nothing and gets the same receipt.
+
+        Raises BatchRefused when the upload is not, whole, what its terminal signed: nothing is booked then.
+        Raises LedgerError.
+        """
+        terminal, result = self._check_whole(batch)
+        key = messages.batch_key(batch, terminal.certificate, result)
+        earlier = self._receipt(key)
+        if earlier is not None and self._highest(terminal) <= earlier.highest:
+            return earlier
+        found = self._sort(batch, terminal, result)
+        with self._ledger.write() as connection:
+            status = self._check_continuity(connection, batch, terminal, result, found)
+            self._ledger.post(connection, self._posting(connection, found))
+            highest = max(batch.last, self._highest_in(connection, terminal))
+            receipt = self._seal(batch, terminal, result, found.rejections, status, highest)
+            self._keep_upload(connection, key, batch, terminal, result, receipt)
+        return receipt
+
+    def book_record(self, raw: bytes, certificate: bytes) -> bool:
+        """Book one record that came with its card's certificate. False when it was known. Raises
+        RecordRefused.
+        """
+        card = self._verifier.card(certificate)
+        record = self._verifier.record(raw, {card.digest: card})
+        found = Sorted(arrivals=[_arrival(record, NO_STATE)])
+        with self._ledger.write() as connection:
+            self._ledger.keep_certificates(connection, {card.digest: certificate})
+            posting = self._posting(connection, found)
+            self._ledger.post(connection, posting)
+        return bool(posting.records)
+
+    def book_order(self, raw: bytes) -> None:
+        """Keep a load order until its receipt arrives. Again changes nothing. Raises RecordRefused."""
+        order = self._verifier.order(raw)
+        row = {
+            "card": order.card,
+            "counter": order.counter,
+            "operator": order.operator,
+            "amount_fen": order.amount_fen,
+            "raw": raw,
+        }
+        with self._ledger.write() as connection:
+            self._ledger.keep_order(connection, row)
+
+    # ---------------------------------------------------------------------------------- the batch, whole
+
+    def _check_whole(self, batch: Batch) -> tuple[Known, Chained]:
+        if batch.scheme != self._verifier.trust.scheme:
+            raise BatchRefused("scheme", "the upload belongs to another scheme")
+        terminal = self._verifier.terminal(batch.terminal_certificate, batch.time_s)
+        if terminal.certificate.authority not in self._keys:
+            raise BatchRefused(
+                "operator", "the terminal's operator is not served here; send to its own clearing"
+            )
+        try:
+            result = messages.chained(batch)
+            messages.check_head(batch, terminal.certificate, terminal.digest, terminal.key, result)
+        except MessageMalformed as error:
+            raise BatchRefused("malformed", str(error)) from None
+        except SignatureInvalid:
+            raise BatchRefused(
+                "altered",
+                "the upload is not what the terminal signed; it was altered on the way, send it again",
+            ) from None
+        return terminal, result
+
+    def _receipt(self, key: bytes) -> Acknowledgement | None:
+        with self._ledger.read() as connection:
+            raw = connection.execute(sa.select(uploads.c.receipt).where(uploads.c.batch_key == key)).scalar()
+        return None if raw is None else messages.decode_acknowledgement(raw)
+
+    def _highest(self, terminal: Known) -> int:
+        with self._ledger.read() as connection:
+            return self._highest_in(connection, terminal)
+
+    @staticmethod
+    def _highest_in(connection: Connection, terminal: Known) -> int:
+        """The highest entry that is held of a terminal, 0 for none."""
+        found = connection.execute(
+            sa.select(sa.func.max(uploads.c.last)).where(
+                uploads.c.payee == terminal.certificate.payee,
+                uploads.c.terminal == terminal.certificate.terminal,
+            )
+        ).scalar()
+        return int(found or 0)
+
+    def _check_continuity(
+        self, connection: Connection, batch: Batch, terminal: Known, result: Chained, found: Sorted
+    ) -> int:
+        """Compare with what is held of this terminal. A contradiction is kept as evidence; money is booked
+        all the same, since the cards have paid it.
+        """
+        certificate = terminal.certificate
+        held = connection.execute(
+            sa.select(uploads).where(
+                uploads.c.payee == certificate.payee,
+                uploads.c.terminal == certificate.terminal,
+                uploads.c.last >= batch.first - 1,
+                uploads.c.first <= batch.last + 1,
+            )
+        ).all()
+        signed = _signed_head(batch, terminal, result)
+        ours = _hashes_by_index(batch.first, batch.before, b"".join(entry.hash for entry in result.entries))
+        status = messages.GOOD
+        if batch.first == 1 and batch.before != chain.genesis(
+            batch.scheme, certificate.payee, certificate.terminal
+        ):
+            found.evidence.append(
+                self._note("fork", certificate.subject, "the journal does not begin as its own", signed, b"")
+            )
+            status = messages.FORKED
+        for upload in held:
+            theirs = _hashes_by_index(upload.first, upload.before_hash, upload.hashes)
+            differing = [i for i in theirs.keys() & ours.keys() if theirs[i] != ours[i]]
+            if differing:
+                proofs = sorted((signed, upload.head))
+                detail = f"two journals differ at entry {min(differing)}"
+                found.evidence.append(self._note("fork", certificate.subject, detail, *proofs))
+                status = messages.FORKED
+        self._check_behind(connection, batch, terminal, signed, found)
+        return status
+
+    def _check_behind(
+        self, connection: Connection, batch: Batch, terminal: Known, signed: bytes, found: Sorted
+    ) -> None:
+        """A journal that ends before what an earlier upload held: an old copy was put back."""
+        latest = connection.execute(
+            sa.select(uploads.c.last, uploads.c.signed_s, uploads.c.head)
+            .where(
+                uploads.c.payee == terminal.certificate.payee,
+                uploads.c.terminal == terminal.certificate.terminal,
+            )
+            .order_by(uploads.c.last.desc())
+            .limit(1)
+        ).first()
+        if latest is not None and batch.journal_head < latest.last and batch.time_s >= latest.signed_s:
+            detail = f"the journal ends at {batch.journal_head}, but {latest.last} was acknowledged"
+            found.evidence.append(
+                self._note("behind", terminal.certificate.subject, detail, signed, latest.head)
+            )
+
+    # -------------------------------------------------------------------------------------- row by row
+
+    def _sort(self, batch: Batch, terminal: Known, result: Chained) -> Sorted:
+        found = Sorted()
+        cards = self._cards(batch.card_certificates, result.entries)
+        for entry in result.entries:
+            try:
+                self._sort_entry(entry, terminal, cards, found)
+            except RecordRefused as refusal:
+                self._reject(entry, terminal, cards, refusal, found)
+        return found
+
+    def _sort_entry(self, entry: Entry, terminal: Known, cards: Mapping[bytes, Known], found: Sorted) -> None:
+        if entry.damaged:
+            self._sort_damaged(entry, terminal, cards, found)
+        elif entry.kind == Kind.OWN_PAYMENT:
+            self._sort_own(entry, terminal, cards, found)
+        elif entry.kind == Kind.CARRIED:
+            found.arrivals.append(_arrival(self._verifier.record(entry.payload, cards), NO_STATE))
+        elif entry.kind == Kind.SALE_CHANGED:
+            changed = _parsed(chain.parse_changed, entry.payload)
+            found.sales.append(
+                {
+                    "payee": terminal.certificate.payee,
+                    "terminal": terminal.certificate.terminal,
+                    "reference": changed.reference,
+                    "entry": entry.index,
+                    "state": int(changed.state),
+                }
+            )
+        elif entry.kind == Kind.SALE_OPENED:
+            _parsed(chain.parse_opened, entry.payload)
+        else:
+            raise RecordRefused("malformed", f"an entry of unknown kind {entry.kind}")
+
+    def _sort_own(self, entry: Entry, terminal: Known, cards: Mapping[bytes, Known], found: Sorted) -> None:
+        state, raw = _parsed(chain.parse_own, entry.payload)
+        record = self._verifier.record(raw, cards)
+        certificate = terminal.certificate
+        if record.kind == records.PAYMENT and record.payee + record.terminal == certificate.subject:
+            told = state in (SaleState.GRANTED, SaleState.PAID_NOT_GRANTED)
+            found.arrivals.append(_arrival(record, int(state) if told else NO_STATE))
+            return
+        # The card signed whom it pays: the money goes there, and the terminal is noted.
+        found.arrivals.append(_arrival(record, NO_STATE))
+        detail = f"entry {entry.index} claims a record that names another terminal"
+        found.evidence.append(self._note("claimed", certificate.subject, detail, entry.payload, b""))
+
+    def _sort_damaged(
+        self, entry: Entry, terminal: Known, cards: Mapping[bytes, Known], found: Sorted
+    ) -> None:
+        """A record that its card's signature still fits is good, whatever else was altered."""
+        detail = f"entry {entry.index} was damaged in the terminal's store"
+        found.evidence.append(
+            self._note("damaged", terminal.certificate.subject, detail, entry.payload, entry.hash)
+        )
+        raw = chain.record_in(entry.kind, entry.payload)
+        try:
+            if raw is not None:
+                found.arrivals.append(_arrival(self._verifier.record(raw, cards), NO_STATE))
+                return
+        except RecordRefused:
+            pass
+        raise RecordRefused("damaged", "the entry was damaged in the terminal's store")
+
+    def _reject(
+        self,
+        entry: Entry,
+        terminal: Known,
+        cards: Mapping[bytes, Known],
+        refusal: RecordRefused,
+        found: Sorted,
+    ) -> None:
+        reason = str(refusal)[: messages.REASON_LIMIT]
+        found.rejections.append(Rejection(entry.index, refusal.code, reason))
+        raw = chain.record_in(entry.kind, entry.payload)
+        card = cards.get(raw[16:24]) if raw is not None else None
+        found.rejected.append(
+            {
+                "payee": terminal.certificate.payee,
+                "terminal": terminal.certificate.terminal,
+                "entry": entry.index,
+                "payload_digest": sha256(entry.payload).digest(),
+                "code": refusal.code,
+                "reason": reason,
+                "payload": entry.payload,
+                "certificate": card.certificate.to_bytes() if card is not None else b"",
+            }
+        )
+
+    def _cards(self, raws: Iterable[bytes], entries: Iterable[Entry]) -> dict[bytes, Known]:
+        """The cards whose certificates came along and are good, and those known from before."""
+        cards: dict[bytes, Known] = {}
+        for raw in raws:
+            try:
+                known = self._verifier.card(raw)
+            except RecordRefused:
+                continue  # its records are rejected one by one, for want of a certificate
+            cards[known.digest] = known
+        wanted = {
+            record[16:24]
+            for entry in entries
+            if (record := chain.record_in(entry.kind, entry.payload)) is not None
+        }
+        missing = wanted - cards.keys()
+        if missing:
+            with self._ledger.read() as connection:
+                earlier = self._ledger.certificates_by_digest(connection, missing)
+            for raw in earlier.values():
+                known = self._verifier.card(raw)
+                cards[known.digest] = known
+        return cards
+
+    # ---------------------------------------------------------------------------------------- bookings
+
+    def _posting(self, connection: Connection, found: Sorted) -> Posting:
+        """What is new among the arrivals, with the movements that it makes."""
+        posting = Posting(sales=found.sales, rejected=found.rejected, evidence=found.evidence)
+        known = self._ledger.known_bodies(
+            connection, {(item.record.card, item.record.sequence) for item in found.arrivals}
+        )
+        loaded = self._ledger.known_loads(
+            connection,
+            {
+                (item.record.card, records.load_counter(item.record))
+                for item in found.arrivals
+                if item.record.kind == records.LOAD
+            },
+        )
+        number = self._ledger.next_record(connection)
+        received_s = self._clock()
+        for item in found.arrivals:
+            bodies = known.setdefault((item.record.card, item.record.sequence), {})
+            if item.digest in bodies:
+                self._report_state(bodies, item, posting)
+                continue
+            for _, _, other in bodies.values():
+                posting.evidence.append(self._clone(item.record.raw, other))
+            self._book(item, number, received_s, loaded, posting)
+            bodies[item.digest] = (number, item.state, item.record.raw)
+            number += 1
+        return posting
+
+    def _book(
+        self,
+        item: Arrival,
+        number: int,
+        received_s: int,
+        loaded: dict[tuple[bytes, int], int],
+        posting: Posting,
+    ) -> None:
+        record = item.record
+        posting.records.append(
+            {
+                "id": number,
+                "kind": record.kind,
+                "card": record.card,
+                "sequence": record.sequence,
+                "body_digest": item.digest,
+                "payee": record.payee,
+                "reference": record.reference,
+                "amount_fen": record.amount_fen,
+                "state": item.state,
+                "received_s": received_s,
+                "raw": record.raw,
+            }
+        )
+        card = (AccountKind.CARD, record.card)
+        if record.kind == records.PAYMENT:
+            payee = (AccountKind.PAYEE, record.payee)
+            posting.transfers.append(Transfer(Reason.PAYMENT, number, card, payee, record.amount_fen))
+            return
+        counter = records.load_counter(record)
+        if (record.card, counter) in loaded:
+            # An issuer pays one order once; a second receipt of it proves a clone and moves nothing.
+            detail = f"a second receipt of load {counter}"
+            posting.evidence.append(self._note("load-twice", record.card + bytes(4), detail, record.raw, b""))
+            return
+        loaded[record.card, counter] = number
+        posting.loads.append(
+            {"card": record.card, "counter": counter, "record": number, "amount_fen": record.amount_fen}
+        )
+        if record.amount_fen:
+            funding = (AccountKind.FUNDING, record.payee)
+            posting.transfers.append(Transfer(Reason.LOAD, number, funding, card, record.amount_fen))
+
+    @staticmethod
+    def _report_state(bodies: dict[bytes, tuple[int, int, bytes]], item: Arrival, posting: Posting) -> None:
+        """The record was known; its terminal may tell now what became of the sale. Granted stays granted."""
+        number, state, raw = bodies[item.digest]
+        if item.state == NO_STATE or state in (item.state, SaleState.GRANTED):
+            return
+        bodies[item.digest] = (number, item.state, raw)
+        for row in posting.records:
+            if row["id"] == number:
+                row["state"] = item.state
+                return
+        posting.states.append({"id": number, "state": item.state})
+
+    def _clone(self, one: bytes, other: bytes) -> dict[str, Any]:
+        """Two bodies with one sequence number, whoever came first."""
+        first, second = sorted((one, other), key=lambda raw: raw[: records.BODY_LENGTH])
+        sequence = int.from_bytes(one[24:28], "big")
+        detail = f"two different records with sequence number {sequence}: the card was cloned"
+        return self._note("clone", one[8:16] + bytes(4), detail, first, second)
+
+    def _note(self, kind: str, subject: bytes, detail: str, first: bytes, second: bytes) -> dict[str, Any]:
+        """Evidence, named by what it proves: noted once however often it is found."""
+        if kind == "clone":
+            what = first[: records.BODY_LENGTH] + second[: records.BODY_LENGTH]
+        elif kind in ("fork", "behind"):
+            what = detail.encode()
+        else:
+            what = detail.encode() + first
+        return {
+            "digest": sha256(kind.encode() + b"\x00" + subject + what).digest(),
+            "kind": kind,
+            "subject": subject,
+            "detail": detail,
+            "first_proof": first,
+            "second_proof": second,
+            "received_s": self._clock(),
+        }
+
+    # ----------------------------------------------------------------------------------------- receipts
+
+    def _seal(
+        self,
+        batch: Batch,
+        terminal: Known,
+        result: Chained,
+        rejections: list[Rejection],
+        status: int,
+        highest: int,
+    ) -> Acknowledgement:
+        certificate = terminal.certificate
+        unsigned = Acknowledgement(
+            messages.VERSION,
+            status,
+            batch.scheme,
+            certificate.payee,
+            certificate.terminal,
+            batch.first,
+            batch.last,
+            result.head,
+            rejections,
+            self._clock(),
+            highest,
+            bytes(64),
+        )
+        suite = self._verifier.trust.suite.number
+        return messages.seal_acknowledgement(unsigned, suite, self._keys[certificate.authority])
+
+    def _keep_upload(
+        self,
+        connection: Connection,
+        key: bytes,
+        batch: Batch,
+        terminal: Known,
+        result: Chained,
+        receipt: Acknowledgement,
+    ) -> None:
+        """An upload that came before keeps its row, with the newer receipt."""
+        raw = messages.encode(receipt)
+        changed = connection.execute(
+            sa.update(uploads).where(uploads.c.batch_key == key).values(receipt=raw)
+        ).rowcount
+        if changed:
+            return
+        row = {
+            "batch_key": key,
+            "payee": terminal.certificate.payee,
+            "terminal": terminal.certificate.terminal,
+            "first": batch.first,
+            "last": batch.last,
+            "before_hash": batch.before,
+            "hashes": b"".join(entry.hash for entry in result.entries),
+            "signed_s": batch.time_s,
+            "head": _signed_head(batch, terminal, result),
+            "receipt": raw,
+        }
+        connection.execute(sa.insert(uploads), [row])
+
+
+def _arrival(record: Record, state: int) -> Arrival:
+    return Arrival(record, state, sha256(record.body).digest())
+
+
+def _parsed(parse: Callable[[bytes], _Parsed], payload: bytes) -> _Parsed:
+    try:
+        return parse(payload)
+    except MessageMalformed as error:
+        raise RecordRefused("malformed", str(error)) from None
+
+
+def _signed_head(batch: Batch, terminal: Known, result: Chained) -> bytes:
+    """The terminal's signed statement: 152 bytes and its signature."""
+    message = messages.head_message(batch, terminal.certificate, terminal.digest, result)
+    return message + batch.signature
+
+
+def _hashes_by_index(first: int, before: bytes, hashes: bytes) -> dict[int, bytes]:
+    """Entry hashes by index, with the one before the first."""
+    found = {first - 1: before}
+    for place in range(0, len(hashes), chain.HASH_LENGTH):
+        found[first + place // chain.HASH_LENGTH] = hashes[place : place + chain.HASH_LENGTH]
+    return found

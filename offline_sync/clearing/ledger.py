@@ -1,0 +1,448 @@
+"""The operator's books: tables, double entry in integer fen, and what was received. SQLAlchemy Core.
+
+A transfer debits one account and credits another, so that the books balance by construction. Balances are
+kept beside the transfers, and the report works them out anew. Nothing here is particular to SQLite but the
+pragmas.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from offline_sync.errors import LedgerError
+
+SCHEMA_VERSION: Final = 1
+_CHUNK: Final = 500
+"""Values in one IN list: SQLite and PostgreSQL both bound the parameters of a statement."""
+
+_Id = BigInteger().with_variant(Integer, "sqlite")
+tables = MetaData()
+
+meta = Table(
+    "meta", tables, Column("key", String(40), primary_key=True), Column("value", LargeBinary, nullable=False)
+)
+
+accounts = Table(
+    "accounts",
+    tables,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("kind", SmallInteger, nullable=False),
+    Column("owner", LargeBinary(8), nullable=False),
+    Column("balance_fen", BigInteger, nullable=False),
+    UniqueConstraint("kind", "owner"),
+)
+
+records = Table(
+    "records",
+    tables,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("card", LargeBinary(8), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("body_digest", LargeBinary(32), nullable=False),
+    Column("payee", LargeBinary(8), nullable=False),
+    Column("reference", LargeBinary(12), nullable=False),
+    Column("amount_fen", BigInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("received_s", BigInteger, nullable=False),
+    Column("raw", LargeBinary(160), nullable=False),
+    # Scheme and application are the database's own (meta), so card, sequence and body identify a payment.
+    UniqueConstraint("card", "sequence", "body_digest"),
+)
+
+transfers = Table(
+    "transfers",
+    tables,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("reason", SmallInteger, nullable=False),
+    Column("record", _Id, ForeignKey("records.id"), nullable=False),
+    Column("debit", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("credit", _Id, ForeignKey("accounts.id"), nullable=False),
+    Column("amount_fen", BigInteger, CheckConstraint("amount_fen > 0"), nullable=False),
+    CheckConstraint("debit <> credit"),
+)
+
+certificates = Table(
+    "certificates",
+    tables,
+    Column("digest", LargeBinary(8), primary_key=True),
+    Column("raw", LargeBinary(178), nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    tables,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("batch_key", LargeBinary(32), nullable=False, unique=True),
+    Column("payee", LargeBinary(8), nullable=False),
+    Column("terminal", LargeBinary(4), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("before_hash", LargeBinary(32), nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    Column("signed_s", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+)
+Index("uploads_by_terminal", uploads.c.payee, uploads.c.terminal, uploads.c.last)
+
+sales = Table(
+    "sales",
+    tables,
+    Column("payee", LargeBinary(8), primary_key=True),
+    Column("terminal", LargeBinary(4), primary_key=True),
+    Column("reference", LargeBinary(12), primary_key=True),
+    Column("entry", BigInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+)
+
+orders = Table(
+    "orders",
+    tables,
+    Column("card", LargeBinary(8), primary_key=True),
+    Column("counter", BigInteger, primary_key=True),
+    Column("operator", LargeBinary(4), nullable=False),
+    Column("amount_fen", BigInteger, nullable=False),
+    Column("raw", LargeBinary(122), nullable=False),
+)
+
+loads = Table(
+    "loads",
+    tables,
+    Column("card", LargeBinary(8), primary_key=True),
+    Column("counter", BigInteger, primary_key=True),
+    Column("record", _Id, ForeignKey("records.id"), nullable=False),
+    Column("amount_fen", BigInteger, nullable=False),
+)
+
+rejected = Table(
+    "rejected",
+    tables,
+    Column("payee", LargeBinary(8), primary_key=True),
+    Column("terminal", LargeBinary(4), primary_key=True),
+    Column("entry", BigInteger, primary_key=True),
+    Column("payload_digest", LargeBinary(32), primary_key=True),
+    Column("code", String(40), nullable=False),
+    Column("reason", String(300), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+)
+
+evidence = Table(
+    "evidence",
+    tables,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("subject", LargeBinary(12), nullable=False),
+    Column("detail", String(300), nullable=False),
+    Column("first_proof", LargeBinary, nullable=False),
+    Column("second_proof", LargeBinary, nullable=False),
+    Column("received_s", BigInteger, nullable=False),
+)
+Index("evidence_by_kind", evidence.c.kind)
+
+
+class AccountKind(IntEnum):
+    """Whose account. The numbers are stored and never change."""
+
+    FUNDING = 1
+    """An issuer's funding: what it has put on cards, as a debt."""
+    CARD = 2
+    PAYEE = 3
+    LOSS = 4
+    """An issuer's losses by cloned cards."""
+
+
+class Reason(IntEnum):
+    """Why money moved. The numbers are stored and never change."""
+
+    LOAD = 1
+    PAYMENT = 2
+
+
+Account = tuple[AccountKind, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One movement, of one record: out of `debit`, into `credit`, `amount_fen` above 0."""
+
+    reason: Reason
+    record: int
+    debit: Account
+    credit: Account
+    amount_fen: int
+
+
+@dataclass(slots=True)
+class Posting:
+    """What one batch changes, collected before it is written at once."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+    loads: list[dict[str, Any]] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+    sales: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Ledger:
+    """The database. Writers take their turn; a reader sees one moment."""
+
+    def __init__(self, url: str, scheme: bytes) -> None:
+        """`url` as SQLAlchemy names databases; `scheme` is 4 bytes. Raises LedgerError."""
+        self._engine = _engine(url)
+        self._account_ids: dict[Account, int] = {}
+        try:
+            tables.create_all(self._engine)
+            with self.write() as connection:
+                self._check_identity(connection, scheme)
+        except SQLAlchemyError as error:
+            raise LedgerError(f"The ledger cannot be opened: {_cause(error)}") from error
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: all of it or nothing. Raises LedgerError."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            self._account_ids.clear()
+            raise LedgerError(
+                f"The ledger could not be written; nothing was booked: {_cause(error)}"
+            ) from error
+        except BaseException:
+            self._account_ids.clear()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One moment of the books. Raises LedgerError."""
+        try:
+            with self._engine.connect().execution_options(reading=True) as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise LedgerError(f"The ledger could not be read: {_cause(error)}") from error
+
+    def close(self) -> None:
+        """Let the database go."""
+        self._engine.dispose()
+
+    def known_bodies(
+        self, connection: Connection, keys: Iterable[tuple[bytes, int]]
+    ) -> dict[tuple[bytes, int], dict[bytes, tuple[int, int, bytes]]]:
+        """For each (card, sequence): body digest → (id, state, raw record)."""
+        found: dict[tuple[bytes, int], dict[bytes, tuple[int, int, bytes]]] = {}
+        columns = (records.c.card, records.c.sequence, records.c.body_digest, records.c.id, records.c.state)
+        where = sa.tuple_(records.c.card, records.c.sequence)
+        for chunk in _chunks(list(keys)):
+            for card, sequence, digest, number, state, raw in connection.execute(
+                sa.select(*columns, records.c.raw).where(where.in_(chunk))
+            ):
+                found.setdefault((card, sequence), {})[digest] = (number, state, raw)
+        return found
+
+    def known_loads(
+        self, connection: Connection, keys: Iterable[tuple[bytes, int]]
+    ) -> dict[tuple[bytes, int], int]:
+        """For each (card, load counter) the id of its receipt."""
+        found = {}
+        where = sa.tuple_(loads.c.card, loads.c.counter)
+        for chunk in _chunks(list(keys)):
+            for card, counter, record in connection.execute(
+                sa.select(loads.c.card, loads.c.counter, loads.c.record).where(where.in_(chunk))
+            ):
+                found[card, counter] = record
+        return found
+
+    def next_record(self, connection: Connection) -> int:
+        """The id of the next record. Writers take turns, so that it is free."""
+        return (
+            int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(records.c.id), 0))).scalar_one())
+            + 1
+        )
+
+    def certificates_by_digest(self, connection: Connection, digests: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Card certificates (178 bytes) that came earlier, by their digests."""
+        columns = certificates.c.digest, certificates.c.raw
+        return {
+            digest: raw
+            for chunk in _chunks(list(digests))
+            for digest, raw in connection.execute(sa.select(*columns).where(certificates.c.digest.in_(chunk)))
+        }
+
+    def keep_certificates(self, connection: Connection, found: Mapping[bytes, bytes]) -> None:
+        """Keep verified card certificates by their digests."""
+        rows = [{"digest": digest, "raw": raw} for digest, raw in found.items()]
+        self._insert_new(connection, certificates, rows)
+
+    def post(self, connection: Connection, posting: Posting) -> None:
+        """Write what a batch changes."""
+        if posting.records:
+            connection.execute(sa.insert(records), posting.records)
+        self._post_transfers(connection, posting.transfers)
+        if posting.loads:
+            connection.execute(sa.insert(loads), posting.loads)
+        for change in posting.states:
+            connection.execute(
+                sa.update(records).where(records.c.id == change["id"]).values(state=change["state"])
+            )
+        self._post_sales(connection, posting.sales)
+        self._insert_new(connection, rejected, posting.rejected)
+        self._insert_new(connection, evidence, posting.evidence)
+
+    def keep_order(self, connection: Connection, row: dict[str, Any]) -> None:
+        """Keep a load order; the first one for a card's counter stays."""
+        self._insert_new(connection, orders, [row])
+
+    def _post_transfers(self, connection: Connection, posted: Sequence[Transfer]) -> None:
+        if not posted:
+            return
+        ids = self._accounts(connection, {side for item in posted for side in (item.debit, item.credit)})
+        changes: dict[int, int] = {}
+        rows = []
+        for item in posted:
+            debit, credit = ids[item.debit], ids[item.credit]
+            changes[debit] = changes.get(debit, 0) - item.amount_fen
+            changes[credit] = changes.get(credit, 0) + item.amount_fen
+            rows.append(
+                {
+                    "reason": item.reason,
+                    "record": item.record,
+                    "debit": debit,
+                    "credit": credit,
+                    "amount_fen": item.amount_fen,
+                }
+            )
+        connection.execute(sa.insert(transfers), rows)
+        connection.execute(
+            sa.update(accounts)
+            .where(accounts.c.id == sa.bindparam("account"))
+            .values(balance_fen=accounts.c.balance_fen + sa.bindparam("change")),
+            [{"account": number, "change": change} for number, change in sorted(changes.items())],
+        )
+
+    def _accounts(self, connection: Connection, wanted: Iterable[Account]) -> dict[Account, int]:
+        """The ids of accounts; those that are new are opened with a balance of 0."""
+        if len(self._account_ids) > 100_000:
+            self._account_ids.clear()
+        missing = [account for account in wanted if account not in self._account_ids]
+        if missing:
+            self._find_accounts(connection, missing)
+            new = [account for account in missing if account not in self._account_ids]
+            if new:
+                rows = [{"kind": kind, "owner": owner, "balance_fen": 0} for kind, owner in new]
+                connection.execute(sa.insert(accounts), rows)
+                self._find_accounts(connection, new)
+        return self._account_ids
+
+    def _find_accounts(self, connection: Connection, wanted: Sequence[Account]) -> None:
+        where = sa.tuple_(accounts.c.kind, accounts.c.owner)
+        for chunk in _chunks([(int(kind), owner) for kind, owner in wanted]):
+            for number, kind, owner in connection.execute(
+                sa.select(accounts.c.id, accounts.c.kind, accounts.c.owner).where(where.in_(chunk))
+            ):
+                self._account_ids[AccountKind(kind), owner] = number
+
+    def _post_sales(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """The latest entry of a sale tells its state, in whatever order uploads arrive."""
+        if not rows:
+            return
+        statement = self._insert(sales).values({name: sa.bindparam(name) for name in rows[0]})
+        update = statement.on_conflict_do_update(
+            index_elements=[sales.c.payee, sales.c.terminal, sales.c.reference],
+            set_={"entry": statement.excluded.entry, "state": statement.excluded.state},
+            where=statement.excluded.entry > sales.c.entry,
+        )
+        connection.execute(update, list(rows))
+
+    def _insert_new(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        if rows:
+            statement = self._insert(table).values({name: sa.bindparam(name) for name in rows[0]})
+            connection.execute(statement.on_conflict_do_nothing(), list(rows))
+
+    def _insert(self, table: Table) -> Any:
+        """ON CONFLICT is spelt alike in both, but SQLAlchemy has it by dialect."""
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)
+
+    def _check_identity(self, connection: Connection, scheme: bytes) -> None:
+        wanted = {"schema": bytes((SCHEMA_VERSION,)), "scheme": scheme}
+        self._insert_new(connection, meta, [{"key": key, "value": value} for key, value in wanted.items()])
+        found = dict(connection.execute(sa.select(meta.c.key, meta.c.value)).tuples().all())
+        if found["schema"] != wanted["schema"]:
+            raise LedgerError(
+                "The ledger was written by another version of this program; bring it up to date"
+            )
+        if found["scheme"] != scheme:
+            raise LedgerError(f"The ledger belongs to another scheme ({found['scheme'].hex()})")
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return sa.create_engine(parsed)
+        options: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
+        if parsed.database in (None, "", ":memory:"):
+            options["poolclass"] = StaticPool
+        engine = sa.create_engine(parsed, **options)
+    except (SQLAlchemyError, ImportError) as error:
+        raise LedgerError(f"The ledger cannot be opened: {_cause(error)}") from error
+    sa.event.listen(engine, "connect", _make_durable)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _make_durable(connection: Any, _record: object) -> None:
+    """WAL with synchronous FULL, read back: with less, a power cut loses what was acknowledged."""
+    connection.isolation_level = None  # transactions are begun by hand, below
+    cursor = connection.cursor()
+    for name, value in (("journal_mode", "wal"), ("synchronous", "full"), ("wal_autocheckpoint", "20000")):
+        cursor.execute(f"PRAGMA {name} = {value}")
+    cursor.execute("PRAGMA busy_timeout = 10000")
+    mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
+    level = cursor.execute("PRAGMA synchronous").fetchone()[0]
+    cursor.close()
+    if mode not in ("wal", "memory") or level != 2:
+        raise LedgerError(f"The ledger cannot be made durable here (journal {mode}, synchronous {level})")
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes its turn at once: two that read first and then both write would deadlock."""
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _cause(error: Exception) -> str:
+    """The database's own words, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error)

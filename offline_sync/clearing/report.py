@@ -1,0 +1,410 @@
+"""What the books say: balances, what became of each payment, gaps, evidence, and whether all adds up."""
+
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection, case, func, select
+
+from hardwallet.records import LOAD, PAYMENT
+from offline_sync.clearing.ledger import (
+    AccountKind,
+    Reason,
+    accounts,
+    evidence,
+    loads,
+    orders,
+    records,
+    rejected,
+    sales,
+    transfers,
+    uploads,
+)
+from pos_terminal.sale import SaleState
+
+LIST_LIMIT: Final = 1_000
+"""The longest list in a report; counts and sums are always of everything."""
+
+_NOT_SOLD: Final = (SaleState.DECLINED, SaleState.GIVEN_UP, SaleState.PAID_NOT_GRANTED)
+
+
+class Count(msgspec.Struct, frozen=True):
+    """A number of payments, and their sum."""
+
+    count: int = 0
+    amount_fen: int = 0
+
+
+class PayeeLine(msgspec.Struct, frozen=True):
+    """One merchant. `carried`: arrived, and its own terminal has not reported it yet."""
+
+    payee: str
+    balance_fen: int
+    granted: Count
+    paid_not_granted: Count
+    carried: Count
+
+
+class CardLine(msgspec.Struct, frozen=True):
+    """One card's account. `missing` counts sequence numbers below the highest that have not arrived."""
+
+    card: str
+    balance_fen: int
+    highest_sequence: int
+    missing: int
+
+
+class TerminalLine(msgspec.Struct, frozen=True):
+    """One terminal. `gaps`: entries [from, to] that are not held though later ones are. `flags` count
+    evidence.
+    """
+
+    payee: str
+    terminal: str
+    highest: int
+    gaps: list[tuple[int, int]]
+    rejected: int
+    flags: int
+
+
+class PaymentLine(msgspec.Struct, frozen=True):
+    """One payment."""
+
+    payee: str
+    card: str
+    sequence: int
+    reference: str
+    amount_fen: int
+
+
+class LoadLine(msgspec.Struct, frozen=True):
+    """One load."""
+
+    card: str
+    counter: int
+    amount_fen: int
+
+
+class RejectedLine(msgspec.Struct, frozen=True):
+    """An entry that was not booked."""
+
+    payee: str
+    terminal: str
+    entry: int
+    code: str
+    reason: str
+
+
+class EvidenceLine(msgspec.Struct, frozen=True):
+    """Something that two signatures prove, or a terminal's store gave away."""
+
+    kind: str
+    subject: str
+    detail: str
+
+
+class Conservation(msgspec.Struct, frozen=True):
+    """Money only enters by loads: loads = cards + payees + losses. `difference_fen` sums what disagrees."""
+
+    ok: bool
+    difference_fen: int
+    loads_fen: int
+    payments_fen: int
+    funding_fen: int
+    cards_fen: int
+    payees_fen: int
+    losses_fen: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The whole report. Lists end after LIST_LIMIT lines; `cards_count` and the like count everything."""
+
+    conservation: Conservation
+    float_fen: int
+    payees: list[PayeeLine]
+    cards: list[CardLine]
+    cards_count: int
+    terminals: list[TerminalLine]
+    paid_not_granted: list[PaymentLine]
+    outstanding_loads: list[LoadLine]
+    loads_without_order: list[LoadLine]
+    rejected: list[RejectedLine]
+    evidence: list[EvidenceLine]
+    payments: int
+    loads: int
+
+
+def build(connection: Connection) -> Report:
+    """The report of one moment."""
+    conservation = _conservation(connection)
+    return Report(
+        conservation=conservation,
+        float_fen=conservation.cards_fen,
+        payees=_payees(connection),
+        cards=_cards(connection),
+        cards_count=_count(connection, accounts, accounts.c.kind == AccountKind.CARD),
+        terminals=_terminals(connection),
+        paid_not_granted=_paid_not_granted(connection),
+        outstanding_loads=_outstanding(connection),
+        loads_without_order=_unordered(connection),
+        rejected=_rejected(connection),
+        evidence=_evidence(connection),
+        payments=_count(connection, records, records.c.kind == PAYMENT),
+        loads=_count(connection, records, records.c.kind == LOAD),
+    )
+
+
+def _conservation(connection: Connection) -> Conservation:
+    """Three ways to the same sums: the balances kept, the transfers, and the records behind them."""
+    kept = _sums(
+        connection, select(accounts.c.kind, func.sum(accounts.c.balance_fen)).group_by(accounts.c.kind)
+    )
+    moved = _sums(
+        connection, select(transfers.c.reason, func.sum(transfers.c.amount_fen)).group_by(transfers.c.reason)
+    )
+    funding, cards, payees, losses = (
+        kept.get(kind, 0)
+        for kind in (AccountKind.FUNDING, AccountKind.CARD, AccountKind.PAYEE, AccountKind.LOSS)
+    )
+    loaded, paid = moved.get(Reason.LOAD, 0), moved.get(Reason.PAYMENT, 0)
+    signed_payments = _scalar(
+        connection, select(func.sum(records.c.amount_fen)).where(records.c.kind == PAYMENT)
+    )
+    signed_loads = _scalar(connection, select(func.sum(loads.c.amount_fen)))
+    difference = sum(
+        abs(value)
+        for value in (
+            funding + cards + payees + losses,
+            funding + loaded,
+            cards - (loaded - paid),
+            payees - paid,
+            signed_payments - paid,
+            signed_loads - loaded,
+            _misstated(connection),
+        )
+    )
+    return Conservation(difference == 0, difference, loaded, paid, funding, cards, payees, losses)
+
+
+def _misstated(connection: Connection) -> int:
+    """By how much the balances kept differ from what their transfers give, summed over the accounts."""
+    sides = sa.union_all(
+        select(transfers.c.debit.label("account"), (-transfers.c.amount_fen).label("change")),
+        select(transfers.c.credit.label("account"), transfers.c.amount_fen.label("change")),
+    ).subquery()
+    worked_out = (
+        select(sides.c.account, func.sum(sides.c.change).label("balance"))
+        .group_by(sides.c.account)
+        .subquery()
+    )
+    difference = accounts.c.balance_fen - func.coalesce(worked_out.c.balance, 0)
+    joined = accounts.outerjoin(worked_out, accounts.c.id == worked_out.c.account)
+    return _scalar(connection, select(func.sum(func.abs(difference))).select_from(joined))
+
+
+def _disposition() -> tuple[Any, Any]:
+    """The records with their sale's latest state: granted 1, paid and not granted 2, carried 0."""
+    told = (
+        select(sales.c.payee, sales.c.reference, sales.c.terminal, sales.c.state)
+        .where(sales.c.state.in_([SaleState.GRANTED, *_NOT_SOLD]))
+        .subquery()
+    )
+    terminal = func.substr(records.c.raw, 55, 4)  # byte 54 of the body; substr counts from 1
+    joined = records.outerjoin(
+        told,
+        sa.and_(
+            told.c.payee == records.c.payee,
+            told.c.reference == records.c.reference,
+            told.c.terminal == terminal,
+        ),
+    )
+    granted = sa.or_(records.c.state == SaleState.GRANTED, told.c.state == SaleState.GRANTED)
+    refused = sa.or_(records.c.state == SaleState.PAID_NOT_GRANTED, told.c.state.in_(_NOT_SOLD))
+    return joined, case((granted, 1), (refused, 2), else_=0)
+
+
+def _payees(connection: Connection) -> list[PayeeLine]:
+    joined, disposition = _disposition()
+    rows = connection.execute(
+        select(records.c.payee, disposition, func.count(), func.sum(records.c.amount_fen))
+        .select_from(joined)
+        .where(records.c.kind == PAYMENT)
+        .group_by(records.c.payee, disposition)
+    )
+    counts: dict[tuple[bytes, int], Count] = {
+        (payee, what): Count(number, int(amount)) for payee, what, number, amount in rows
+    }
+    balances = connection.execute(
+        select(accounts.c.owner, accounts.c.balance_fen)
+        .where(accounts.c.kind == AccountKind.PAYEE)
+        .order_by(accounts.c.owner)
+        .limit(LIST_LIMIT)
+    )
+    none = Count()
+    return [
+        PayeeLine(
+            owner.hex(),
+            balance,
+            counts.get((owner, 1), none),
+            counts.get((owner, 2), none),
+            counts.get((owner, 0), none),
+        )
+        for owner, balance in balances
+    ]
+
+
+def _cards(connection: Connection) -> list[CardLine]:
+    seen = (
+        select(
+            records.c.card,
+            func.max(records.c.sequence).label("highest"),
+            func.count(func.distinct(records.c.sequence)).label("arrived"),
+        )
+        .group_by(records.c.card)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(accounts.c.owner, accounts.c.balance_fen, seen.c.highest, seen.c.arrived)
+        .select_from(accounts.outerjoin(seen, seen.c.card == accounts.c.owner))
+        .where(accounts.c.kind == AccountKind.CARD)
+        .order_by(accounts.c.owner)
+        .limit(LIST_LIMIT)
+    )
+    return [
+        CardLine(owner.hex(), balance, highest or 0, (highest or 0) - (arrived or 0))
+        for owner, balance, highest, arrived in rows
+    ]
+
+
+def _terminals(connection: Connection) -> list[TerminalLine]:
+    spans: dict[tuple[bytes, bytes], list[tuple[int, int]]] = {}
+    for payee, terminal, first, last in connection.execute(
+        select(uploads.c.payee, uploads.c.terminal, uploads.c.first, uploads.c.last).order_by(
+            uploads.c.payee, uploads.c.terminal, uploads.c.first
+        )
+    ):
+        spans.setdefault((payee, terminal), []).append((first, last))
+    refused = _by_terminal(connection, rejected.c.payee, rejected.c.terminal, rejected)
+    flags: dict[bytes, int] = dict(
+        connection.execute(select(evidence.c.subject, func.count()).group_by(evidence.c.subject))
+        .tuples()
+        .all()
+    )
+    return [
+        TerminalLine(
+            payee.hex(),
+            terminal.hex(),
+            max(last for _, last in held),
+            gaps(held),
+            refused.get((payee, terminal), 0),
+            flags.get(payee + terminal, 0),
+        )
+        for (payee, terminal), held in spans.items()
+    ]
+
+
+def gaps(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is missing from 1 on, of spans [first, last] in the order of their firsts."""
+    missing = []
+    upto = 0
+    for first, last in spans:
+        if first > upto + 1:
+            missing.append((upto + 1, first - 1))
+        upto = max(upto, last)
+    return missing
+
+
+def _paid_not_granted(connection: Connection) -> list[PaymentLine]:
+    joined, disposition = _disposition()
+    columns = (
+        records.c.payee,
+        records.c.card,
+        records.c.sequence,
+        records.c.reference,
+        records.c.amount_fen,
+    )
+    rows = connection.execute(
+        select(*columns)
+        .select_from(joined)
+        .where(records.c.kind == PAYMENT, disposition == 2)
+        .order_by(records.c.card, records.c.sequence)
+        .limit(LIST_LIMIT)
+    )
+    return [
+        PaymentLine(payee.hex(), card.hex(), sequence, reference.hex(), amount)
+        for payee, card, sequence, reference, amount in rows
+    ]
+
+
+def _outstanding(connection: Connection) -> list[LoadLine]:
+    """Orders whose receipts have not arrived."""
+    joined = orders.outerjoin(
+        loads, sa.and_(loads.c.card == orders.c.card, loads.c.counter == orders.c.counter)
+    )
+    return _loads(connection, orders, joined, loads.c.record.is_(None))
+
+
+def _unordered(connection: Connection) -> list[LoadLine]:
+    """Receipts with no order of the same amount behind them."""
+    joined = loads.outerjoin(
+        orders,
+        sa.and_(
+            loads.c.card == orders.c.card,
+            loads.c.counter == orders.c.counter,
+            loads.c.amount_fen == orders.c.amount_fen,
+        ),
+    )
+    return _loads(connection, loads, joined, orders.c.card.is_(None))
+
+
+def _loads(connection: Connection, table: sa.Table, joined: Any, where: Any) -> list[LoadLine]:
+    rows = connection.execute(
+        select(table.c.card, table.c.counter, table.c.amount_fen)
+        .select_from(joined)
+        .where(where)
+        .order_by(table.c.card, table.c.counter)
+        .limit(LIST_LIMIT)
+    )
+    return [LoadLine(card.hex(), counter, amount) for card, counter, amount in rows]
+
+
+def _rejected(connection: Connection) -> list[RejectedLine]:
+    rows = connection.execute(
+        select(rejected.c.payee, rejected.c.terminal, rejected.c.entry, rejected.c.code, rejected.c.reason)
+        .order_by(rejected.c.payee, rejected.c.terminal, rejected.c.entry)
+        .limit(LIST_LIMIT)
+    )
+    return [
+        RejectedLine(payee.hex(), terminal.hex(), entry, code, reason)
+        for payee, terminal, entry, code, reason in rows
+    ]
+
+
+def _evidence(connection: Connection) -> list[EvidenceLine]:
+    rows = connection.execute(
+        select(evidence.c.kind, evidence.c.subject, evidence.c.detail)
+        .order_by(evidence.c.kind, evidence.c.digest)
+        .limit(LIST_LIMIT)
+    )
+    return [EvidenceLine(kind, subject.hex(), detail) for kind, subject, detail in rows]
+
+
+def _by_terminal(
+    connection: Connection, payee: Any, terminal: Any, table: sa.Table
+) -> dict[tuple[bytes, bytes], int]:
+    rows = connection.execute(
+        select(payee, terminal, func.count()).select_from(table).group_by(payee, terminal)
+    )
+    return {(one, other): number for one, other, number in rows}
+
+
+def _sums(connection: Connection, statement: Any) -> dict[int, int]:
+    return {kind: int(amount) for kind, amount in connection.execute(statement)}
+
+
+def _scalar(connection: Connection, statement: Any) -> int:
+    return int(connection.execute(statement).scalar() or 0)
+
+
+def _count(connection: Connection, table: sa.Table, where: Any) -> int:
+    return _scalar(connection, select(func.count()).select_from(table).where(where))

@@ -1,0 +1,201 @@
+"""What a certificate and a record must show before money moves: the whole chain up to the root, every
+signature.
+
+Dates. A card's certificate is judged at the time in the record, which the card signed and the terminal
+checked: a payment that was good when it was made stays good however late it arrives. A terminal's certificate
+is judged at the time of its upload's signature, so that a terminal with a renewed certificate can deliver
+what its old one took. Neither time may lie ahead of clearing's own clock by more than a day.
+"""
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hardwallet import certificates, records
+from hardwallet.certificates import Certificate, TrustBundle
+from hardwallet.errors import AuthorityUnknown, Malformed, SignatureInvalid, WalletError
+from hardwallet.records import Record
+from hardwallet.suites import VerifyingKey
+from offline_sync.errors import BatchRefused, RecordRefused
+
+CLOCK_AHEAD_S: Final = 86_400
+"""How far a time from outside may lie ahead of clearing's clock."""
+CACHE_SIZE: Final = 20_000
+ORDER_LENGTH: Final = 122
+_ORDER_BODY: Final = struct.Struct(">BBBB4s4s8sIIHII16sI")
+_ORDER_TYPE: Final = 0xF1
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A certificate whose chain verified, its key ready to use, and the dates within which the whole chain
+    holds.
+    """
+
+    certificate: Certificate
+    digest: bytes
+    key: VerifyingKey
+    not_before: int
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """A load order (docs/protocol.md, section 12) whose issuer's signature verified."""
+
+    operator: bytes
+    card: bytes
+    counter: int
+    amount_fen: int
+    time_s: int
+    raw: bytes
+
+
+class Verifier:
+    """Checks against one scheme's trust, with a bounded store of keys that verified before."""
+
+    def __init__(self, trust: TrustBundle, clock: Callable[[], int], cache_size: int = CACHE_SIZE) -> None:
+        """`clock` gives seconds since 1970."""
+        self.trust = trust
+        self._clock = clock
+        self._cache_size = cache_size
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+
+    def terminal(self, raw: bytes, signed_s: int) -> Known:
+        """The terminal of a certificate (162 bytes), at the time of its signature. Raises BatchRefused."""
+        if signed_s > self._clock() + CLOCK_AHEAD_S:
+            raise BatchRefused(
+                "clock", "the terminal's clock is ahead of clearing's; set it right and send again"
+            )
+        try:
+            known = self._certificate(raw, certificates.TERMINAL)
+        except WalletError as error:
+            raise BatchRefused(
+                "terminal-certificate", f"the terminal's certificate is refused: {error}"
+            ) from None
+        if not known.not_before <= signed_s <= known.not_after:
+            raise BatchRefused(
+                "terminal-certificate",
+                "the terminal's certificate was not valid when it signed; renew it, or set its clock right",
+            )
+        return known
+
+    def card(self, raw: bytes) -> Known:
+        """The card of a certificate (178 bytes), whatever its dates. Raises RecordRefused."""
+        try:
+            return self._certificate(raw, certificates.CARD)
+        except WalletError as error:
+            raise RecordRefused("card-certificate", f"the card's certificate is refused: {error}") from None
+
+    def record(self, raw: bytes, cards: Mapping[bytes, Known]) -> Record:
+        """A record (160 bytes) that its card signed. `cards` by the digest of their certificates.
+
+        Raises RecordRefused: malformed, of another scheme, suite or currency, no certificate, dates,
+        signature.
+        """
+        try:
+            record = records.parse(raw)
+        except Malformed as error:
+            raise RecordRefused("malformed", str(error)) from None
+        trust = self.trust
+        if record.kind not in (records.PAYMENT, records.LOAD):
+            raise RecordRefused("unsupported", f"records of type {record.kind:02X} are not settled here yet")
+        if record.scheme != trust.scheme or record.suite != trust.suite.number:
+            raise RecordRefused("scheme", "the record belongs to another scheme or suite")
+        if record.currency != trust.currency:
+            raise RecordRefused("currency", f"the record is in currency {record.currency:04X}")
+        card = cards.get(record.certificate_digest)
+        if card is None:
+            raise RecordRefused("certificate-missing", "the card's certificate did not come with the record")
+        if card.certificate.card != record.card:
+            raise RecordRefused("card-certificate", "the record's certificate is another card's")
+        if not card.not_before <= record.time_s <= card.not_after:
+            raise RecordRefused("dates", "the card's certificate was not valid at the time in the record")
+        if record.time_s > self._clock() + CLOCK_AHEAD_S:
+            raise RecordRefused("clock", "the time in the record lies in the future")
+        try:
+            card.key.verify(record.signature, record.body)
+        except SignatureInvalid:
+            raise RecordRefused("signature", "the card did not sign this record") from None
+        self._check_payee(record, card.certificate)
+        return record
+
+    def order(self, raw: bytes) -> LoadOrder:
+        """A load order, 122 bytes. Raises RecordRefused."""
+        if len(raw) != ORDER_LENGTH:
+            raise RecordRefused("malformed", f"a load order has {ORDER_LENGTH} bytes, not {len(raw)}")
+        body, signature = raw[: _ORDER_BODY.size], raw[_ORDER_BODY.size :]
+        (
+            kind,
+            version,
+            suite,
+            application,
+            scheme,
+            operator,
+            card,
+            counter,
+            amount,
+            currency,
+            _,
+            _,
+            _,
+            time_s,
+        ) = _ORDER_BODY.unpack(body)
+        trust = self.trust
+        if (kind, version, suite, application) != (
+            _ORDER_TYPE,
+            1,
+            trust.suite.number,
+            certificates.APPLICATION,
+        ):
+            raise RecordRefused("malformed", "this is no load order of this version and suite")
+        if scheme != trust.scheme or currency != trust.currency or amount > records.MAX_AMOUNT_FEN:
+            raise RecordRefused("scheme", "the load order belongs to another scheme or currency")
+        try:
+            if not trust.operator(operator).klass & certificates.CLASS_ISSUING:
+                raise RecordRefused("issuer", "the load order is signed by an operator that may not issue")
+            trust.operator_key(operator).verify(signature, body)
+        except AuthorityUnknown as error:
+            raise RecordRefused("issuer", str(error)) from None
+        except SignatureInvalid:
+            raise RecordRefused("signature", "the issuer did not sign this load order") from None
+        return LoadOrder(operator, card, counter, amount, time_s, raw)
+
+    def _check_payee(self, record: Record, card: Certificate) -> None:
+        """That the money goes to somebody: an acquirer's payee, or for a load the card's own issuer."""
+        if record.kind == records.LOAD:
+            if record.payee != card.authority + bytes(4):
+                raise RecordRefused("issuer", "the load receipt names another issuer than the card's")
+            return
+        try:
+            operator = self.trust.operator(record.payee[:4])
+        except AuthorityUnknown as error:
+            raise RecordRefused("payee-unknown", str(error)) from None
+        if not operator.klass & certificates.CLASS_ACQUIRING:
+            raise RecordRefused("payee-unknown", "the payee belongs to an operator that has no payees")
+
+    def _certificate(self, raw: bytes, kind: int) -> Known:
+        known = self._known.get(raw)
+        if known is None:
+            known = self._check_chain(raw, kind)
+            self._known[raw] = known
+            if len(self._known) > self._cache_size:
+                self._known.popitem(last=False)
+        elif known.certificate.kind != kind:
+            raise Malformed("a certificate of another kind stands in its place")
+        else:
+            self._known.move_to_end(raw)
+        return known
+
+    def _check_chain(self, raw: bytes, kind: int) -> Known:
+        """The whole chain; its dates are checked where they overlap, and judged by the caller."""
+        certificate = certificates.parse(raw)
+        chain = (self.trust.root, self.trust.operator(certificate.authority), certificate)
+        not_before = max(link.not_before for link in chain)
+        not_after = min(link.not_after for link in chain)
+        key = self.trust.check(certificate, kind, not_before)
+        return Known(
+            certificate, certificates.digest(self.trust.suite, certificate), key, not_before, not_after
+        )

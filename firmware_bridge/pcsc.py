@@ -93,6 +93,9 @@ MAX_WAIT_S: Final = 5.0
 SERVICE_GRACE_S: Final = 3.0
 """How long an impatient reader waits for a pcscd that restarts."""
 
+POLLING_S: Final = 0.6
+"""Longer than pcscd takes between two looks at a reader."""
+
 BUSY_GRACE_S: Final = 1.0
 """How long another program may look at a card that just came before it counts as busy."""
 
@@ -105,6 +108,7 @@ _NO_SERVICE = (
     "The smart card service doesn't answer. Start it with `sudo systemctl start pcscd.socket`, "
     "or see what `hardwallet doctor` finds."
 )
+_CARD_GONE = "The card left the reader. Present the same card again."
 _NO_PYSCARD = "PC/SC support isn't installed. Run `make setup`, which installs pyscard and what it needs."
 _REFUSED_TEXT = (
     "The smart card service refused this user. See what `hardwallet doctor` finds about polkit, "
@@ -127,6 +131,9 @@ class Scard(Protocol):
         self, context: Any, reader: str, share: int, protocols: int, /
     ) -> tuple[int, Any, int]: ...
     def SCardStatus(self, card: Any, /) -> tuple[int, str, int, int, list[int]]: ...
+    def SCardReconnect(
+        self, card: Any, share: int, protocols: int, initialization: int, /
+    ) -> tuple[int, int]: ...
     def SCardTransmit(self, card: Any, protocol: int, command: list[int], /) -> tuple[int, list[int]]: ...
     def SCardDisconnect(self, card: Any, disposition: int, /) -> int: ...
 
@@ -250,6 +257,9 @@ class PcscReader:
         self._closed = False
         self._unwell: Health | None = None
         self._link: _PcscLink | None = None
+        # pcscd counts a reader's arrivals and removals in the upper half of its state.
+        self._arrival = -1
+        self._failed_arrival = -1
 
     @property
     def uri(self) -> str:
@@ -268,11 +278,14 @@ class PcscReader:
             while True:
                 if not self._wait_for_state(_is_present, end_s):
                     raise self._no_card()
+                self._settle_after_failure()
                 link = self._connect(end_s)
                 if link is not None:
                     self._link = link
                     below: CardLink = T0Transport(link) if link.protocol == PROTOCOL_T0 else link
                     return ResponseChaining(below)
+                if self._over(end_s):
+                    raise self._no_card()
 
     def wait_for_removal(self, timeout_s: float | None) -> bool:
         """Whether the card left within the time. Raises as Reader.wait_for_removal."""
@@ -370,6 +383,7 @@ class PcscReader:
                     state = STATE_UNAWARE
                     continue
                 self._recover()
+                self._arrival = event >> 16
                 state = event & ~STATE_CHANGED
                 if wanted(event):
                     return True
@@ -486,13 +500,32 @@ class PcscReader:
             if code != E_SHARING_VIOLATION:
                 return None
 
+    def _settle_after_failure(self) -> None:
+        """Gives pcscd the time to notice that the card of a failed session left, and came back if it did.
+
+        Without it a reset could meet a reader that is empty in truth: pcscd then takes it for empty and
+        overlooks the card that comes before its next look.
+        """
+        if self._link is not None and self._link.failed:
+            self._link = None
+            self._failed_arrival = self._arrival
+            self._wait_for_state(lambda _: self._arrival != self._failed_arrival, self._clock() + POLLING_S)
+
     def _make_link(self, card: Any, protocol: int) -> "_PcscLink | None":
-        code, _, _, _, atr = self._scard.SCardStatus(card)
-        if not _ok(code):
-            self._scard.SCardDisconnect(card, LEAVE_CARD)
-            return None
-        self._unwell = None
-        return _PcscLink(self._scard, card, protocol, bytes(byte & 0xFF for byte in atr))
+        code = S_SUCCESS
+        if self._arrival == self._failed_arrival:
+            code, protocol = self._scard.SCardReconnect(
+                card, SHARE_EXCLUSIVE, PROTOCOL_T0 | PROTOCOL_T1, RESET_CARD
+            )
+        if _ok(code):
+            code, _, _, _, atr = self._scard.SCardStatus(card)
+            if _ok(code):
+                self._unwell = None
+                self._failed_arrival = -1
+                return _PcscLink(self._scard, card, protocol, bytes(byte & 0xFF for byte in atr))
+        self._scard.SCardDisconnect(card, LEAVE_CARD)
+        self._pause(_BUSY_RETRY_S)
+        return None
 
 
 class _Waiting:
@@ -523,6 +556,7 @@ class _PcscLink:
         self._atr = atr
         self._open = True
         self.protocol = protocol
+        self.failed = False
 
     @property
     def atr(self) -> bytes:
@@ -532,18 +566,23 @@ class _PcscLink:
         if not self._open:
             raise CardGone("This card session is closed. Present the card again.")
         code, reply = self._scard.SCardTransmit(self._card, self.protocol, list(command))
+        if not code and len(reply) >= 2:
+            return bytes(reply)
+        self.failed = True
         if code:
             raise _transmit_error(code)
-        raw = bytes(reply)
-        if len(raw) < 2:
+        if reply:
             raise Garbled("The card's answer is too short to be a response. Present the card again.")
-        return raw
+        # What some drivers, vpcd among them, make of a card that left in mid-exchange.
+        raise CardGone(_CARD_GONE)
 
     def close(self, *, unpower: bool = False) -> None:
         if not self._open:
             return
         self._open = False
-        self._scard.SCardDisconnect(self._card, UNPOWER_CARD if unpower else RESET_CARD)
+        # After a failure the card has most likely left: see _settle_after_failure on a reset then.
+        kept = LEAVE_CARD if self.failed else RESET_CARD
+        self._scard.SCardDisconnect(self._card, UNPOWER_CARD if unpower else kept)
 
 
 def _is_present(event: int) -> bool:
@@ -596,4 +635,4 @@ def _transmit_error(code: int) -> BridgeError:
         return ReaderGone("The smart card service stopped in mid-session. Present the card again.")
     if code in _READER_MISSING:
         return ReaderGone("The reader was unplugged in mid-session. Plug it in and present the card again.")
-    return CardGone("The card left the reader. Present the same card again.")
+    return CardGone(_CARD_GONE)

@@ -22,6 +22,7 @@ class ScriptedScard:
         self.now_s = 0.0
         self.during_waits: deque[Callable[[], None]] = deque()
         """What happens in the coming waits, one each: a wait sees it and ends."""
+        self.arrivals = dict.fromkeys(readers, 0)
         self.connect_codes: deque[int] = deque()
         """What the coming connects answer instead of connecting."""
         self.transmit_codes: deque[int] = deque()
@@ -33,7 +34,8 @@ class ScriptedScard:
         self._context = 0
         self._generation = 0
         self._cancelled = False
-        self._held: dict[str, int] = {}
+        self._powered: set[str] = set()
+        self.reconnect_codes: deque[int] = deque()
 
     # what a test does
 
@@ -47,16 +49,19 @@ class ScriptedScard:
 
     def insert(self, name: str, card: VirtualCard) -> None:
         self.readers[name] = card
+        self.arrivals[name] = self.arrivals.get(name, 0) + 1
 
     def take(self, name: str) -> None:
         card, self.readers[name] = self.readers[name], None
-        if card is not None and name in self._held:
+        self.arrivals[name] += 1
+        if card is not None and name in self._powered:
+            self._powered.remove(name)
             card.power_off()
 
     def stop_service(self) -> None:
         self.service_up = False
         self._generation += 1
-        self._held.clear()
+        self._powered.clear()
 
     def start_service(self) -> None:
         self.service_up = True
@@ -123,9 +128,20 @@ class ScriptedScard:
         card = self.readers.get(reader)
         if card is None:
             return _signed(pcsc.E_NO_SMARTCARD), 0, 0
-        card.power_on()
-        self._held[reader] = 1
+        if reader not in self._powered:
+            card.power_on()
+            self._powered.add(reader)
         return 0, (reader, card), self.protocol
+
+    def SCardReconnect(  # noqa: N802
+        self, card: Any, share: int, protocols: int, initialization: int, /
+    ) -> tuple[int, int]:
+        assert share == pcsc.SHARE_EXCLUSIVE
+        assert initialization == pcsc.RESET_CARD
+        if self.reconnect_codes:
+            return _signed(self.reconnect_codes.popleft()), 0
+        card[1].reset()
+        return 0, self.protocol
 
     def SCardStatus(self, card: Any, /) -> tuple[int, str, int, int, list[int]]:  # noqa: N802
         return 0, card[0], 0, self.protocol, list(card[1].atr)
@@ -141,7 +157,11 @@ class ScriptedScard:
 
     def SCardDisconnect(self, card: Any, disposition: int, /) -> int:  # noqa: N802
         self.dispositions.append(disposition)
-        self._held.pop(card[0], None)
+        if disposition == pcsc.RESET_CARD and card[0] in self._powered:
+            card[1].reset()
+        if disposition == pcsc.UNPOWER_CARD and card[0] in self._powered:
+            self._powered.remove(card[0])
+            card[1].power_off()
         return 0
 
     def _is_lost(self, context: Any) -> bool:
@@ -152,9 +172,10 @@ class ScriptedScard:
             return len(self.readers) << 16
         if name not in self.readers:
             return pcsc.STATE_UNKNOWN
+        count = self.arrivals.get(name, 0) << 16
         if self.readers[name] is None:
-            return pcsc.STATE_EMPTY
-        return pcsc.STATE_PRESENT | (pcsc.STATE_MUTE if name in self.mute else 0)
+            return count | pcsc.STATE_EMPTY
+        return count | pcsc.STATE_PRESENT | (pcsc.STATE_MUTE if name in self.mute else 0)
 
     def _changes(self, states: list[tuple[str, int]]) -> list[str]:
         return [name for name, known in states if known != self._state(name)]

@@ -106,16 +106,73 @@ def test_replies_in_pieces_and_t0_are_settled_here() -> None:
     assert link.transmit(bytes.fromhex("80100000021234FF")) == bytes.fromhex("12349000")
 
 
-def test_closing_resets_and_unpower_tears() -> None:
+def test_a_card_is_reset_when_its_session_ends() -> None:
     bench = Bench()
-    bench.insert()
+    card = EchoCard()
+    bench.scard.insert(NAME, card)
+    bench.reader.wait_for_card(0).close()
+    bench.reader.wait_for_card(0).close()
+    assert bench.scard.dispositions == [pcsc.RESET_CARD, pcsc.RESET_CARD]
+    assert card.events == ["on", "reset", "reset"]
+
+
+def torn(bench: Bench) -> EchoCard:
+    """A bench whose card failed in mid-session and was left as it was."""
+    card = EchoCard()
+    bench.scard.insert(NAME, card)
     link = bench.reader.wait_for_card(0)
-    link.close()
-    link.close(unpower=True)
+    bench.scard.transmit_codes.append(pcsc.E_NOT_TRANSACTED)
     with pytest.raises(CardGone):
         link.transmit(ECHO)
-    bench.reader.wait_for_card(0).close(unpower=True)
-    assert bench.scard.dispositions == [pcsc.RESET_CARD, pcsc.UNPOWER_CARD]
+    link.close()
+    assert bench.scard.dispositions == [pcsc.LEAVE_CARD]
+    assert card.events == ["on"]
+    return card
+
+
+def test_a_torn_card_that_stayed_is_reset_after_a_polling_interval() -> None:
+    bench = Bench()
+    card = torn(bench)
+    assert bench.reader.wait_for_card(5).transmit(ECHO)
+    assert bench.scard.now_s == pytest.approx(pcsc.POLLING_S)
+    assert card.events == ["on", "reset"]
+
+
+def test_a_torn_card_whose_leaving_is_noticed_late_is_waited_for() -> None:
+    bench = Bench()
+    card = torn(bench)
+    bench.during_waits(bench.take, nothing, lambda: bench.scard.insert(NAME, card))
+    assert bench.reader.wait_for_card(5).transmit(ECHO)
+    assert card.events == ["on", "off", "on"]
+
+
+def test_a_torn_card_that_cannot_be_reset_is_waited_for() -> None:
+    bench = Bench()
+    torn(bench)
+    bench.scard.reconnect_codes.extend([pcsc.W_REMOVED_CARD, pcsc.W_UNRESPONSIVE_CARD])
+    assert bench.reader.wait_for_card(5).transmit(ECHO)
+
+
+def test_a_torn_card_that_can_never_be_reset_is_given_up() -> None:
+    bench = Bench()
+    torn(bench)
+    bench.scard.reconnect_codes.extend([pcsc.W_UNRESPONSIVE_CARD] * 10_000)
+    with pytest.raises(NoCard):
+        bench.reader.wait_for_card(5)
+    assert bench.scard.now_s < 7
+
+
+def test_unpower_tears() -> None:
+    bench = Bench()
+    card = EchoCard()
+    bench.scard.insert(NAME, card)
+    link = bench.reader.wait_for_card(0)
+    link.close(unpower=True)
+    link.close(unpower=True)
+    assert card.events == ["on", "off"]
+    with pytest.raises(CardGone):
+        link.transmit(ECHO)
+    assert bench.scard.dispositions == [pcsc.UNPOWER_CARD]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ SyncError
 ├── GatewayError                 the way to clearing; nothing was marked as sent
 │   ├── ClearingUnreachable      no connection
 │   ├── ClearingSlow             no answer in time
-│   ├── ClearingFailed           it answered 500 to 599, or 429
+│   ├── ClearingFailed           it answered 500 to 599, or 429, or broke off
 │   ├── ClearingNonsense         it answered something that is no answer
 │   ├── ClearingRefused          it refused the upload, and said why
 │   └── AcknowledgementRefused   the acknowledgement is not clearing's, or not for what was sent

@@ -6,6 +6,8 @@ Clearing is the whole of it in one object; service.py puts it behind HTTP.
 import threading
 from collections.abc import Callable, Mapping
 
+from sqlalchemy import literal, select
+
 from hardwallet.certificates import TrustBundle
 from hardwallet.suites import SigningKey
 from offline_sync.clearing import report
@@ -56,6 +58,11 @@ class Clearing:
         """What the books say now. Raises LedgerError."""
         with self._ledger.read() as connection:
             return report.build(connection)
+
+    def check(self) -> None:
+        """That the ledger can be read. Raises LedgerError."""
+        with self._ledger.read() as connection:
+            connection.execute(select(literal(1)))
 
     def close(self) -> None:
         """Let the database go."""

@@ -1,0 +1,77 @@
+"""Runs the HTTP surface with uvicorn until it is told to end."""
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from offline_sync.clearing import Clearing
+from offline_sync.clearing.service import application
+from offline_sync.errors import ClearingError
+
+GRACE_S: Final = 5
+"""How long requests under way may take to finish after SIGTERM."""
+
+
+class CannotListen(ClearingError):
+    """The address is taken, or not this machine's."""
+
+
+def serve(
+    clearing: Clearing, host: str = "127.0.0.1", port: int = 0, *, announce: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first. Port 0 takes any free one.
+
+    `announce` gets one line, `ready http://HOST:PORT`, once connections are taken. Raises CannotListen.
+    """
+    listener = _listen(host, port)
+    bound_host, bound_port = listener.getsockname()[:2]
+    shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+    config = uvicorn.Config(
+        application(clearing),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+    )
+    server = _Announcing(config, lambda: announce(f"ready http://{shown}:{bound_port}"))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+class _Announcing(uvicorn.Server):
+    """A server that says when it takes connections, and for which SIGTERM is an ordinary end."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, then the word."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End. uvicorn's own would raise the signal once more afterwards, and so end the program with an
+        error.
+        """
+        self.force_exit = self.should_exit
+        self.should_exit = True

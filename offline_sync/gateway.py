@@ -1,0 +1,344 @@
+"""Sends what waits to clearing, and writes it to a file where there is no network. The only importer of
+httpx.
+
+Nothing counts as sent before an acknowledgement with the operator's signature, for exactly what was sent, is
+durable in the journal. Whatever fails before that is tried again later with the same entries.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import httpx
+
+from hardwallet.certificates import TrustBundle
+from offline_sync import messages, outbox
+from offline_sync.chain import Entry
+from offline_sync.errors import (
+    ClearingFailed,
+    ClearingNonsense,
+    ClearingRefused,
+    ClearingSlow,
+    ClearingUnreachable,
+    ExportFailed,
+    MessageMalformed,
+)
+from offline_sync.journal import Rejected
+from offline_sync.messages import Acknowledgement, Batch, Chained, Uploader
+from offline_sync.outbox import Limits
+from pos_terminal.ports import CardCertificate
+
+BATCHES_PATH: Final = "/v1/batches"
+_NO_CLEARING: Final = "something that is no clearing answered {}; check clearing's address"
+EXPORT_LIMIT_BYTES: Final = 1024 * 1024 * 1024
+
+Entropy = Callable[[int], bytes]
+Clock = Callable[[], int]
+Sleep = Callable[[float], None]
+
+
+class Queue(Protocol):
+    """What the gateway needs of a journal (offline_sync.journal.SqliteJournal)."""
+
+    def head(self) -> tuple[int, bytes]:
+        """Index and hash of the last entry."""
+
+    def acknowledged(self) -> int:
+        """The last entry that clearing has acknowledged."""
+
+    def hash_at(self, index: int) -> bytes:
+        """The hash of an entry, 32 bytes."""
+
+    def entries(self, first: int, limit: int) -> list[Entry]:
+        """Up to `limit` entries from `first` on."""
+
+    def certificate(self, digest: bytes) -> CardCertificate | None:
+        """A card's certificate by its digest (8 bytes)."""
+
+    def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected]) -> None:
+        """Keep that clearing holds everything up to `index`."""
+
+    def lock(self, reason: str) -> None:
+        """Sell nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before another try: doubling from `first_s` to `longest_s`, of which a random half."""
+
+    tries: int = 5
+    first_s: float = 0.5
+    longest_s: float = 60.0
+
+    def wait_s(self, failures: int, entropy: Entropy) -> float:
+        """Seconds to wait after that many failures in a row: half of it fixed, half by chance, so that
+        terminals which failed together do not come back together.
+        """
+        whole = min(self.longest_s, self.first_s * 2.0 ** (failures - 1))
+        chance = int.from_bytes(entropy(4), "big") / 2**32
+        return whole * (0.5 + 0.5 * chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upload is: entries sent of those that waited, and why a try failed, if one did."""
+
+    sent: int
+    total: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an upload did: entries acknowledged, batches, and rows that clearing rejected."""
+
+    entries: int
+    batches: int
+    rejected: int
+
+
+class Gateway:
+    """The terminal's way to its clearing. `send` may be called from any thread; one upload runs at a time."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        uploader: Uploader,
+        trust: TrustBundle,
+        url: str,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        entropy: Entropy,
+        backoff: Backoff | None = None,
+        limits: Limits | None = None,
+        timeout_s: float = 10.0,
+        stopwatch: Callable[[], float] = time.monotonic,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`url` is clearing's, without a path. `timeout_s` bounds each step of an exchange, and the whole
+        answer.
+
+        `stopwatch` gives monotonic seconds. `transport` replaces the network, for tests and simulation.
+        """
+        self._queue = queue
+        self._uploader = uploader
+        self._trust = trust
+        self._clock = clock
+        self._sleep = sleep
+        self._entropy = entropy
+        self._backoff = backoff or Backoff()
+        self._limits = limits or Limits()
+        self._timeout_s = timeout_s
+        self._stopwatch = stopwatch
+        self._running = threading.Lock()
+        self._sending_to = 0
+        try:
+            self._client = httpx.Client(
+                base_url=url,
+                timeout=timeout_s,
+                follow_redirects=False,
+                transport=transport,
+                trust_env=False,
+                headers={"accept": "application/json", "accept-encoding": "identity"},
+            )
+            if self._client.base_url.scheme not in ("http", "https") or not self._client.base_url.host:
+                raise ClearingUnreachable(
+                    f"{url} is no address of a clearing; it looks like http://HOST:PORT"
+                )
+        except httpx.InvalidURL:
+            raise ClearingUnreachable(
+                f"{url} is no address of a clearing; it looks like http://HOST:PORT"
+            ) from None
+
+    @property
+    def sending_to(self) -> int:
+        """The last index of the upload under way, 0 when there is none."""
+        return self._sending_to
+
+    def send(self, progress: Callable[[Progress], None] | None = None) -> Outcome:
+        """Send all that waits, batch by batch. Raises GatewayError after the last try; nothing is lost by it.
+
+        Locks the journal when clearing's answer shows that an old copy of it was put back.
+        """
+        with self._running:
+            try:
+                return self._send_all(progress or (lambda _: None))
+            finally:
+                self._sending_to = 0
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._client.close()
+
+    def _send_all(self, progress: Callable[[Progress], None]) -> Outcome:
+        begin = self._queue.acknowledged()
+        total = self._queue.head()[0] - begin
+        batches = rejected = failures = 0
+        while True:
+            sealed = seal_next(
+                self._queue, self._uploader, self._queue.acknowledged() + 1, self._clock(), self._limits
+            )
+            if sealed is None:
+                return Outcome(self._queue.acknowledged() - begin, batches, rejected)
+            self._sending_to = sealed[0].last
+            try:
+                acknowledgement = self._exchange(*sealed)
+            except (ClearingUnreachable, ClearingSlow, ClearingFailed) as error:
+                failures += 1
+                sent = self._queue.acknowledged() - begin
+                progress(Progress(sent, total, str(error)))
+                if failures >= self._backoff.tries:
+                    raise
+                self._sleep(self._backoff.wait_s(failures, self._entropy))
+                continue
+            failures = 0
+            rejected += self._keep(acknowledgement)
+            batches += 1
+            progress(Progress(self._queue.acknowledged() - begin, total))
+
+    def _exchange(self, batch: Batch, result: Chained) -> Acknowledgement:
+        """One upload, and clearing's acknowledgement once it is verified."""
+        raw = self._post(messages.encode(batch))
+        try:
+            acknowledgement = messages.decode_acknowledgement(raw)
+        except MessageMalformed as error:
+            raise ClearingNonsense(
+                f"clearing answered something that is no acknowledgement: {error}"
+            ) from None
+        messages.check_acknowledgement(
+            acknowledgement, self._trust, batch, result.head, self._uploader.certificate
+        )
+        return acknowledgement
+
+    def _keep(self, acknowledgement: Acknowledgement) -> int:
+        """What a verified acknowledgement means for the journal."""
+        if acknowledgement.status == messages.FORKED:
+            self._queue.lock(
+                "clearing holds other entries of this terminal: an old copy of its journal was put back"
+            )
+        elif acknowledgement.highest > self._queue.head()[0]:
+            self._queue.lock(
+                f"clearing holds {acknowledgement.highest} entries of this terminal, its journal only "
+                f"{self._queue.head()[0]}: an old copy of the journal was put back"
+            )
+        rows = [Rejected(row.index, f"{row.code}: {row.reason}") for row in acknowledgement.rejections]
+        self._queue.acknowledge(acknowledgement.last, acknowledgement.head, rows)
+        return len(rows)
+
+    def _post(self, body: bytes) -> bytes:
+        """The body of a 200. Raises GatewayError for everything else."""
+        try:
+            headers = {"content-type": "application/json"}
+            with self._client.stream("POST", BATCHES_PATH, content=body, headers=headers) as response:
+                answer = self._read_bounded(response)
+                self._check_status(response, answer)
+                return answer
+        except httpx.TimeoutException:
+            raise ClearingSlow(
+                f"clearing did not answer within {self._timeout_s:g} s; what waits stays here, for later"
+            ) from None
+        except httpx.RemoteProtocolError as error:
+            raise ClearingFailed(f"clearing broke off its answer ({error}); what waits stays here") from None
+        except httpx.TransportError as error:
+            raise ClearingUnreachable(
+                f"clearing at {self._client.base_url} cannot be reached ({error}); what waits stays here"
+            ) from None
+        except httpx.HTTPError as error:
+            raise ClearingNonsense(f"clearing's answer cannot be read: {error}") from None
+
+    def _read_bounded(self, response: httpx.Response) -> bytes:
+        answer = bytearray()
+        latest = self._stopwatch() + self._timeout_s
+        for part in response.iter_raw():
+            answer += part
+            if self._stopwatch() > latest:
+                raise ClearingSlow(
+                    f"clearing's answer took longer than {self._timeout_s:g} s; it is asked again later"
+                )
+            if len(answer) > messages.MAX_ACKNOWLEDGEMENT_BYTES:
+                raise ClearingNonsense("clearing's answer is too long; check its address")
+        return bytes(answer)
+
+    @staticmethod
+    def _check_status(response: httpx.Response, answer: bytes) -> None:
+        status = response.status_code
+        if status == httpx.codes.OK:
+            return
+        if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+            raise ClearingFailed(f"clearing failed ({status}); what waits stays here and is sent later")
+        if status >= 400:
+            try:
+                failure = messages.decode_refusal(answer).error
+            except MessageMalformed:
+                raise ClearingNonsense(_NO_CLEARING.format(status)) from None
+            raise ClearingRefused(failure.code, failure.message)
+        raise ClearingNonsense(_NO_CLEARING.format(status))
+
+
+def seal_next(
+    queue: Queue, uploader: Uploader, first: int, time_s: int, limits: Limits
+) -> tuple[Batch, Chained] | None:
+    """The signed upload that begins with entry `first`; None when the journal ends before it."""
+    entries = queue.entries(first, limits.entries)
+    if not entries:
+        return None
+
+    def certificate(digest: bytes) -> bytes | None:
+        found = queue.certificate(digest)
+        return None if found is None else found.raw
+
+    parcel = outbox.pack(entries, certificate, limits)
+    return messages.seal_batch(
+        uploader,
+        queue.hash_at(first - 1),
+        parcel.entries,
+        parcel.certificates,
+        journal_head=queue.head()[0],
+        time_s=time_s,
+    )
+
+
+def export(
+    queue: Queue, uploader: Uploader, path: Path, *, time_s: int, limits: Limits | None = None
+) -> tuple[int, int]:
+    """Write what waits to a file: one signed upload a line, the same bytes that `send` would post.
+
+    Returns (uploads, entries). Nothing is marked as sent: clearing tells what it has when the network is
+    back. The file is whole or not there. Raises ExportFailed.
+    """
+    first = queue.acknowledged() + 1
+    uploads = 0
+    part = path.with_name(path.name + ".part")
+    begin = first
+    try:
+        with part.open("wb") as out:
+            while (sealed := seal_next(queue, uploader, first, time_s, limits or Limits())) is not None:
+                out.write(messages.encode(sealed[0]) + b"\n")
+                uploads += 1
+                first = sealed[0].last + 1
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ExportFailed(f"{path} cannot be written: {error.strerror}") from error
+    return uploads, first - begin
+
+
+def read_export(path: Path) -> list[Batch]:
+    """The uploads in an exported file. Raises ExportFailed when it is missing, too long or not whole."""
+    try:
+        if path.stat().st_size > EXPORT_LIMIT_BYTES:
+            raise ExportFailed(f"{path} is too long to be an export")
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ExportFailed(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return [messages.decode_batch(line) for line in lines]
+    except MessageMalformed as error:
+        raise ExportFailed(f"{path} is no export of a terminal, or was altered: {error}") from None

@@ -38,6 +38,7 @@ EXIT_NOT_READY = 71
 READY_TIMEOUT_S = 15.0
 _PROBE_TIMEOUT_S = 20.0
 _POLL_S = 0.01
+_GRACE_S = 5.0
 
 _RUN = Path("/run")
 _IPC_DIRECTORY = _RUN / "pcscd"
@@ -100,9 +101,17 @@ def run_inside(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> 
     try:
         return _status(process.wait())
     except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Lets the command finish what an interrupt makes it do (it got it too), then ends everything inside."""
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        raise
 
 
 def _needs() -> dict[str, bool]:
@@ -131,7 +140,9 @@ def find_vpcd_driver() -> Path | None:
 
 
 def _unshare(privileges: tuple[str, ...]) -> list[str]:
+    # unshare must survive a Ctrl-C meant for the command: when it dies, everything inside is killed.
     return [
+        *("sh", "-c", 'trap "" INT; exec "$@"', "sh"),
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *("unshare", *privileges, "--mount", "--net", "--pid", "--fork", "--kill-child", "--"),
     ]
@@ -169,6 +180,7 @@ def _status(returncode: int) -> int:
 
 def _run_as_init(argv: Sequence[str]) -> int:
     """Sets the namespaces up, starts pcscd, runs the command, ends pcscd."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         service, log = _start_service()
     except (BridgeError, OSError) as error:
@@ -311,6 +323,8 @@ def main(arguments: Sequence[str]) -> int:
     except ServiceNotRunning as error:
         _say(error)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

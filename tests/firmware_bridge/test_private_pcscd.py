@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,23 @@ def test_nothing_outlives_a_killed_parent() -> None:
         assert parent.wait(TIMEOUT_S) == -9
     with os.fdopen(read_end, "rb") as pipe:
         assert pipe.read() == b""
+
+
+@pytest.mark.pcscd
+def test_an_interrupted_command_may_clean_up() -> None:
+    inner = (
+        "import sys, time\n"
+        "try:\n    print('ready', flush=True); time.sleep(1000)\n"
+        "except KeyboardInterrupt:\n    print('clean', flush=True)"
+    )
+    with subprocess.Popen(
+        [*RUN, sys.executable, "-c", inner], cwd=REPOSITORY, stdout=subprocess.PIPE, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal's Ctrl-C: the whole group gets it
+        assert parent.communicate(timeout=TIMEOUT_S)[0] == b"clean\n"
+        assert parent.returncode == 128 + signal.SIGINT
 
 
 @pytest.mark.pcscd

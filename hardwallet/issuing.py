@@ -147,8 +147,10 @@ class IssuingJournal:
         self.lines.append(line)
 
     def close(self) -> None:
-        """Let the lock go."""
-        os.close(self._file)
+        """Let the lock go. Closing twice does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _read(self) -> list[dict[str, Any]]:
         content = self._path.read_bytes()

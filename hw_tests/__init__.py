@@ -1,1 +1,8 @@
-"""The card contract: cases that any card must pass, on real readers and cards."""
+"""The card contract: every rule of docs/protocol.md as a case that any card must pass.
+
+pytest hw_tests --reader URI --card SERIAL --scheme DIR
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("hw_tests.bench", "hw_tests.cases")

@@ -1,0 +1,41 @@
+"""The card contract on the reference card through pcscd and the virtual reader, as a user types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firmware_bridge.virtual.private_pcscd import READER_NAME
+from hardwallet.card.file import create_card_file
+from hardwallet.issuing import Scheme
+from hw_tests.cases import CASES
+from tests.conftest import REPOSITORY
+
+TIMEOUT_S = 240
+
+
+@pytest.mark.pcscd
+def test_contract_through_pcscd(tmp_path: Path, scheme: Scheme, scheme_folder: Path, now: int) -> None:
+    """One card goes through all of it."""
+    identity, memory = scheme.new_card(5, now)
+    path = tmp_path / "card"
+    create_card_file(path, identity, memory)
+    scheme.close()
+    contract = [
+        *(sys.executable, "-m", "pytest", "hw_tests", "-q", "-p", "no:cacheprovider", "--use-up"),
+        *("--reader", f"pcsc:{READER_NAME}", "--card", identity.card.hex(), "--scheme", str(scheme_folder)),
+    ]
+    beside = [sys.executable, "-m", "tests.hardwallet.beside_card", str(path), *contract]
+    done = subprocess.run(
+        [sys.executable, "-m", "firmware_bridge.virtual.private_pcscd", *beside],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(CASES)} passed" in done.stdout

@@ -5,41 +5,28 @@ before RATIFY.
 end of its input.
 """
 
-import os
 import sys
-import time
 from pathlib import Path
 
 from firmware_bridge.readers import open_reader
-from fleet.world import ARRIVAL_S, open_journal
+from fleet.open import open_terminal_session
+from fleet.world import ARRIVAL_S
 from hardwallet.card.simulated import SimulatedCard
-from pos_terminal.folder import open_terminal
 from pos_terminal.tap import Tap, tap
-from pos_terminal.terminal import Terminal
 
 
 def _wait_for_the_end(result: Tap) -> None:
-    print("durable" if result.granted else f"not granted: {result.reason}", flush=True)
+    sys.stdout.write("durable\n" if result.granted else f"not granted: {result.reason}\n")
+    sys.stdout.flush()
     sys.stdin.read()
 
 
 def main(folder: Path, uri: str, amount_fen: int) -> None:
     """One retail tap that never gets as far as RATIFY."""
-    opened = open_terminal(folder)
-    journal = open_journal(opened)
-    terminal = Terminal(
-        opened.identity,
-        opened.trust.bundle,
-        opened.trust.suite,
-        journal,
-        lambda: int(time.time()),
-        time.perf_counter,
-        os.urandom,
-        opened.limits,
-    )
-    reader = open_reader(uri, simulated_card=SimulatedCard)
-    link = reader.wait_for_card(ARRIVAL_S)
-    tap(terminal, link, terminal.new_sale(amount_fen), decided=_wait_for_the_end)
+    with open_terminal_session(folder) as terminal:
+        reader = open_reader(uri, simulated_card=SimulatedCard)
+        link = reader.wait_for_card(ARRIVAL_S)
+        tap(terminal, link, terminal.new_sale(amount_fen), decided=_wait_for_the_end)
 
 
 if __name__ == "__main__":

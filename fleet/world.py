@@ -2,11 +2,13 @@
 programs."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from firmware_bridge.link import CardLink
 from firmware_bridge.virtual.in_process import InProcessReader
+from fleet.open import TerminalSession, open_session
 from fleet.stage import Stage
 from hardwallet.card.file import create_card_file
 from hardwallet.card.simulated import SimulatedCard
@@ -47,17 +49,35 @@ class WorldCard:
 
 @dataclass(slots=True)
 class WorldTerminal:
-    """A terminal of this world: its folder, and the running terminal with its journal."""
+    """A terminal of this world: the running session on its folder, and what closes it."""
 
     name: str
-    folder: TerminalFolder
-    journal: SqliteJournal
-    terminal: Terminal
+    session: TerminalSession
+    running: ExitStack
+
+    @property
+    def folder(self) -> TerminalFolder:
+        """Its folder, open."""
+        return self.session.folder
+
+    @property
+    def journal(self) -> SqliteJournal:
+        """Its journal, open."""
+        return self.session.journal
+
+    @property
+    def terminal(self) -> Terminal:
+        """The terminal at work."""
+        return self.session.terminal
 
     @property
     def payee(self) -> bytes:
         """Who is paid here, 8 bytes."""
         return self.folder.identity.certificate.payee
+
+    def close(self) -> None:
+        """Let folder and journal go."""
+        self.running.close()
 
 
 @dataclass(slots=True)
@@ -117,35 +137,26 @@ class World:
                 self.entropy,
                 settings=Settings(vehicle=vehicle),
             )
-        self.terminals[name] = self._started(name, folder)
+        self.terminals[name] = self._started(name, folder.path)
         return self.terminals[name]
 
     def restart(self, name: str) -> WorldTerminal:
-        """Stop a terminal and start it again from what is on its disk."""
-        stopped = self.terminals.pop(name)
-        stopped.journal.close()
-        self.terminals[name] = self._started(name, stopped.folder)
+        """Start a terminal again from what is on its disk."""
+        path = self.stop(name)
+        self.terminals[name] = self._started(name, path)
         return self.terminals[name]
 
     def stop(self, name: str) -> Path:
         """Stop a terminal, so that another process can be it; its folder."""
-        stopped = self.terminals[name]
-        stopped.journal.close()
-        return stopped.folder.path
+        self.terminals[name].close()
+        return self.terminals[name].folder.path
 
-    def _started(self, name: str, folder: TerminalFolder) -> WorldTerminal:
-        journal = open_journal(folder)
-        terminal = Terminal(
-            folder.identity,
-            folder.trust.bundle,
-            folder.trust.suite,
-            journal,
-            self.clock,
-            self.stopwatch,
-            self.entropy,
-            folder.limits,
+    def _started(self, name: str, path: Path) -> WorldTerminal:
+        running = ExitStack()
+        session = running.enter_context(
+            open_session(path, clock=self.clock, stopwatch=self.stopwatch, entropy=self.entropy)
         )
-        return WorldTerminal(name, folder, journal, terminal)
+        return WorldTerminal(name, session, running)
 
     def tap(
         self,
@@ -174,18 +185,7 @@ class World:
         for card in self.cards.values():
             card.card.close()
         for terminal in self.terminals.values():
-            terminal.journal.close()
-
-
-def open_journal(folder: TerminalFolder) -> SqliteJournal:
-    """The journal of a terminal's folder. Raises JournalError and its kinds."""
-    certificate = folder.identity.certificate
-    return SqliteJournal(
-        folder.journal_path,
-        scheme=certificate.scheme,
-        payee=certificate.payee,
-        terminal=certificate.terminal,
-    )
+            terminal.close()
 
 
 def create_world(folder: Path, clock: Clock, stopwatch: Stopwatch, entropy: Entropy) -> World:

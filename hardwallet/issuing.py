@@ -346,6 +346,12 @@ class Scheme:
         session.ratify(record)
         return record
 
+    def orders(self) -> Iterator[bytes]:
+        """Every load order (122 bytes), oldest first."""
+        for line in self._journal.lines:
+            if line["kind"] == "load":
+                yield bytes.fromhex(line["order"])
+
     def receipts(self) -> Iterator[tuple[bytes, bytes]]:
         """Every load receipt (160 bytes) with its card's certificate (178 bytes), oldest first."""
         certificates = {

@@ -342,3 +342,30 @@ def read_export(path: Path) -> list[Batch]:
         return [messages.decode_batch(line) for line in lines]
     except MessageMalformed as error:
         raise ExportFailed(f"{path} is no export of a terminal, or was altered: {error}") from None
+
+
+def fetch(
+    url: str, path: str, *, timeout_s: float = 10.0, limit_bytes: int = messages.MAX_BATCH_BYTES
+) -> bytes:
+    """What clearing at `url` answers to GET `path`, at most `limit_bytes`. Raises GatewayError."""
+    try:
+        with (
+            httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) as client,
+            client.stream("GET", path) as response,
+        ):
+            answer = b""
+            for part in response.iter_raw():
+                answer += part
+                if len(answer) > limit_bytes:
+                    raise ClearingNonsense("clearing's answer is too long; check its address")
+            if response.status_code != httpx.codes.OK:
+                raise ClearingFailed(f"clearing answered {response.status_code} to {path}")
+            return answer
+    except httpx.InvalidURL:
+        raise ClearingUnreachable(
+            f"{url} is no address of a clearing; it looks like http://HOST:PORT"
+        ) from None
+    except httpx.TimeoutException:
+        raise ClearingSlow(f"clearing did not answer within {timeout_s:g} s") from None
+    except httpx.HTTPError as error:
+        raise ClearingUnreachable(f"clearing at {url} cannot be reached ({error})") from None

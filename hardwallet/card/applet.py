@@ -644,6 +644,11 @@ class Card:
             self._identity.certificate.currency,
         )
 
+    def journal_records(self) -> list[r.Record]:
+        """Every live record, oldest first: what a simulated card shows to who looks into it."""
+        raw = [record for index in range(JOURNAL_ENTRIES) if (record := self._live_entry(index)) is not None]
+        return sorted((r.parse(record) for record in raw), key=lambda record: record.sequence)
+
     # ------------------------------------------------------------------ load and orders (sections 12, 13)
 
     def _load_challenge(self, command: Command, _session: Session) -> bytes:

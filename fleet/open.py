@@ -1,0 +1,127 @@
+"""Opens what lies in folders: a terminal with its journal, a scheme's clearing. No screen, no arguments."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardwallet.issuing import ACQUIRER, Scheme, open_scheme, read_trust
+from hardwallet.keys import find_passphrase
+from offline_sync.clearing import Clearing
+from offline_sync.journal import SqliteJournal
+from pos_terminal.folder import TerminalFolder, open_terminal
+from pos_terminal.ports import Clock, Entropy, Stopwatch
+from pos_terminal.terminal import Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalSession:
+    """A terminal at work: its folder, its journal, and the terminal that uses both."""
+
+    folder: TerminalFolder
+    journal: SqliteJournal
+    terminal: Terminal
+
+    @property
+    def vehicle(self) -> bytes:
+        """The vehicle's name, 4 bytes: from the settings, else the terminal's own number."""
+        name = self.folder.settings.vehicle or self.folder.identity.certificate.terminal.hex()[-4:]
+        return name.encode("ascii")
+
+
+SCHEME_KEY_FILE = "key"
+"""In a scheme's folder: the passphrase of its keys, mode 0600, when none was given."""
+
+
+def system_clock() -> int:
+    """The machine's time, seconds since 1970."""
+    return int(time.time())
+
+
+@contextmanager
+def open_session(
+    path: Path,
+    key_file: Path | None = None,
+    *,
+    clock: Clock = system_clock,
+    stopwatch: Stopwatch = time.perf_counter,
+    entropy: Entropy = os.urandom,
+) -> Iterator[TerminalSession]:
+    """Opens a terminal's folder and journal, and lets both go afterwards.
+
+    Raises TerminalFolderError and JournalError, saying what to do.
+    """
+    folder = open_terminal(path, key_file=key_file)
+    certificate = folder.identity.certificate
+    with SqliteJournal(
+        folder.journal_path,
+        scheme=certificate.scheme,
+        payee=certificate.payee,
+        terminal=certificate.terminal,
+    ) as journal:
+        terminal = Terminal(
+            folder.identity,
+            folder.trust.bundle,
+            folder.trust.suite,
+            journal,
+            clock,
+            stopwatch,
+            entropy,
+            folder.limits,
+        )
+        yield TerminalSession(folder, journal, terminal)
+
+
+@contextmanager
+def open_terminal_session(
+    path: Path,
+    key_file: Path | None = None,
+    *,
+    clock: Clock = system_clock,
+    stopwatch: Stopwatch = time.perf_counter,
+    entropy: Entropy = os.urandom,
+) -> Iterator[Terminal]:
+    """As open_session, for those who need nothing but the terminal."""
+    with open_session(path, key_file, clock=clock, stopwatch=stopwatch, entropy=entropy) as session:
+        yield session.terminal
+
+
+@contextmanager
+def open_issuing(
+    folder: Path, key_file: Path | None = None, *, entropy: Entropy = os.urandom
+) -> Iterator[Scheme]:
+    """Opens a scheme's folder for issuing. Raises IssuingError."""
+    read_trust(folder)  # says that there is no scheme, before its key is missed
+    with open_scheme(folder, find_passphrase(key_file, folder / SCHEME_KEY_FILE), entropy) as scheme:
+        yield scheme
+
+
+CLEARING_DATABASE = "clearing.sqlite"
+
+
+@contextmanager
+def open_clearing(
+    folder: Path,
+    key_file: Path | None = None,
+    *,
+    clock: Clock = system_clock,
+    entropy: Entropy = os.urandom,
+) -> Iterator[Clearing]:
+    """Opens a scheme's clearing: its ledger, with every load of the issuing journal booked.
+
+    The issuing journal is locked only while it is read. Raises IssuingError, ClearingError.
+    """
+    with open_issuing(folder, key_file, entropy=entropy) as scheme:
+        trust, keys = scheme.trust.bundle, {ACQUIRER: scheme.key("acquirer")}
+        orders, receipts = list(scheme.orders()), list(scheme.receipts())
+    clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock)
+    try:
+        for order in orders:
+            clearing.book_order(order)
+        for record, certificate in receipts:
+            clearing.book_load(record, certificate)
+        yield clearing
+    finally:
+        clearing.close()

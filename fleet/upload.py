@@ -1,0 +1,120 @@
+"""Uploads of a small world: clearing as a process of its own, and what arrived there."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fleet.world import World, WorldTerminal
+from offline_sync.clearing.report import Report
+from offline_sync.errors import SyncError
+from offline_sync.gateway import Backoff, Gateway, Queue, fetch
+from offline_sync.journal import Rejected, SqliteJournal
+from offline_sync.messages import Uploader
+
+_END_S: Final = 10
+_REPORT_PATH: Final = "/v1/report"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What one upload brought: the acknowledged head, what was rejected, or why it did not arrive."""
+
+    index: int = 0
+    head: bytes = b""
+    rejected: int = 0
+    failure: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether clearing acknowledged it."""
+        return not self.failure and bool(self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A clearing that runs, by its address."""
+
+    url: str
+
+    def report(self) -> Report:
+        """The report, over HTTP. Raises GatewayError."""
+        return msgspec.json.decode(fetch(self.url, _REPORT_PATH), type=Report)
+
+    def balance_fen(self, payee: bytes) -> int:
+        """What a payee (8 bytes) was credited."""
+        return sum(line.balance_fen for line in self.report().payees if line.payee == payee.hex())
+
+
+@contextmanager
+def clearing_service(scheme: Path) -> Iterator[Service]:
+    """Clearing of the scheme, over HTTP on loopback, ended by SIGTERM afterwards."""
+    command = [sys.executable, "-m", "fleet.clearing_process", str(scheme)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            word, _, url = line.strip().partition(" ")
+            if word != "ready":
+                raise SyncError("clearing did not start")
+            yield Service(url)
+        finally:
+            process.terminate()
+            process.wait(_END_S)
+
+
+class _PowerCut(Exception):
+    """The terminal lost power."""
+
+
+class _Watched:
+    """A journal as the gateway's queue, which notes what is acknowledged, and may lose power at that
+    moment."""
+
+    def __init__(self, journal: SqliteJournal, *, cut: bool) -> None:
+        self._journal = journal
+        self._cut = cut
+        self.arrival = Arrival()
+        self.head = journal.head
+        self.acknowledged = journal.acknowledged
+        self.hash_at = journal.hash_at
+        self.entries = journal.entries
+        self.certificate = journal.certificate
+        self.lock = journal.lock
+
+    def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected]) -> None:
+        """Keep the acknowledgement, unless the power goes first."""
+        self.arrival = Arrival(index, head_hash, len(rejected))
+        if self._cut:
+            raise _PowerCut
+        self._journal.acknowledge(index, head_hash, rejected)
+
+
+def send(world: World, terminal: WorldTerminal, url: str, *, cut: bool = False) -> Arrival:
+    """Upload what waits, in one try; `cut`: the terminal loses power when the acknowledgement arrives."""
+    watched = _Watched(terminal.journal, cut=cut)
+    queue: Queue = watched
+    gateway = Gateway(
+        queue,
+        Uploader(world.trust.suite, terminal.folder.identity.certificate, terminal.folder.identity.key),
+        world.bundle,
+        url,
+        clock=world.clock,
+        sleep=time.sleep,
+        entropy=world.entropy,
+        backoff=Backoff(tries=1),
+    )
+    try:
+        gateway.send()
+    except _PowerCut:
+        pass
+    except SyncError as error:
+        return Arrival(failure=str(error))
+    finally:
+        gateway.close()
+    return watched.arrival

@@ -1,0 +1,107 @@
+"""The story of `hardwallet demo` as text and as data."""
+
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from fleet.story import Step, Story, TapLine
+from tui.text import say
+
+_WIDTH = 100
+
+
+def write_step(step: Step) -> None:
+    """One step as it ends: a paragraph, the taps with their milliseconds, and what was checked."""
+    sys.stdout.write("\n".join(_step_lines(step)) + "\n\n")
+    sys.stdout.flush()
+
+
+def _step_lines(step: Step) -> list[str]:
+    lines = [f"{step.id}. {step.title}", ""]
+    for text in step.text:
+        lines += [
+            line
+            for part in text.split("\n")
+            for line in (textwrap.wrap(part, _WIDTH, initial_indent="   ", subsequent_indent="   ") or [""])
+        ]
+    if step.taps:
+        lines += ["", *_tap_lines(step.taps)]
+    lines.append("")
+    lines += [f"   {'✓' if held else '✗'} {claim}" for claim, held in step.checks]
+    return lines
+
+
+def _tap_lines(taps: Sequence[TapLine]) -> list[str]:
+    """Two rows a tap: host time as measured, air and card time as modelled."""
+    lines = []
+    for line in taps:
+        lines.append(f"   {line.what}: {line.outcome}")
+        lines.append(f"      {say('measured, host')}   {_phases(line.phases_ms)}")
+        if any(line.modelled_ms.values()):
+            lines.append(f"      {say('modelled, J3R180')} {_phases(line.modelled_ms)}")
+    return lines
+
+
+def _phases(phases_ms: dict[str, float]) -> str:
+    shown = [f"{name} {value:.1f}" for name, value in phases_ms.items() if value >= 0.05]
+    return "  ".join(shown) + f"  = {sum(phases_ms.values()):.1f} ms"
+
+
+def story_end(story: Story) -> list[str]:
+    """The last lines: what the story went through, and whether all held."""
+    held = sum(step.ok for step in story.steps)
+    return [
+        say(
+            "Air and card times are modelled (NXP J3R180 at 106 kbit/s, published figures); host "
+            "times are measured."
+        ),
+        say("The arrival of a card is pcscd's polling of its virtual reader, not a part of the tap.")
+        if story.stack == "pcsc"
+        else say("No pcscd took part: card and terminal were in one process."),
+        say("{held} of {all} steps hold.", held=held, all=len(story.steps)),
+    ]
+
+
+def steps_data(steps: Sequence[Step]) -> list[dict[str, object]]:
+    """Steps as data."""
+    return [
+        {
+            "id": step.id,
+            "title": step.title,
+            "ok": step.ok,
+            "text": step.text,
+            "phases_ms": step.phases_ms,
+            "modelled_ms": step.modelled_ms,
+            "checks": [{"claim": claim, "ok": held} for claim, held in step.checks],
+            "taps": [
+                {
+                    "what": line.what,
+                    "outcome": line.outcome,
+                    "phases_ms": line.phases_ms,
+                    "modelled_ms": line.modelled_ms,
+                }
+                for line in step.taps
+            ],
+        }
+        for step in steps
+    ]
+
+
+def story_data(story: Story) -> dict[str, object]:
+    """The whole story as data."""
+    accounted = story.conservation
+    return {
+        "reader": {"uri": story.reader_uri, "stack": story.stack},
+        "ok": story.ok,
+        "steps": steps_data(story.steps),
+        "conservation": {
+            "ok": accounted.ok,
+            "difference_fen": accounted.difference_fen,
+            "loaded_fen": accounted.loaded_fen,
+            "on_cards_fen": accounted.on_cards_fen,
+            "under_way_fen": accounted.under_way_fen,
+            "credited_fen": accounted.credited_fen,
+            "payees_fen": accounted.payees_fen,
+            "accounts_fen": accounted.accounts_fen,
+        },
+    }

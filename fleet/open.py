@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hardwallet.issuing import ACQUIRER, Scheme, open_scheme, read_trust
 from hardwallet.keys import find_passphrase
-from offline_sync.clearing import Clearing
+from hardwallet.records import TRANSIT
 from offline_sync.journal import SqliteJournal
 from pos_terminal.folder import TerminalFolder, open_terminal
 from pos_terminal.ports import Clock, Entropy, Stopwatch
 from pos_terminal.terminal import Terminal
+
+if TYPE_CHECKING:
+    from offline_sync.clearing import Clearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,11 @@ class TerminalSession:
     folder: TerminalFolder
     journal: SqliteJournal
     terminal: Terminal
+
+    @property
+    def in_transit(self) -> bool:
+        """Whether it takes fares."""
+        return self.terminal.profile == TRANSIT
 
     @property
     def vehicle(self) -> bytes:
@@ -108,11 +117,13 @@ def open_clearing(
     *,
     clock: Clock = system_clock,
     entropy: Entropy = os.urandom,
-) -> Iterator[Clearing]:
+) -> Iterator["Clearing"]:
     """Opens a scheme's clearing: its ledger, with every load of the issuing journal booked.
 
     The issuing journal is locked only while it is read. Raises IssuingError, ClearingError.
     """
+    from offline_sync.clearing import Clearing  # loads SQLAlchemy, which a tap has no need of
+
     with open_issuing(folder, key_file, entropy=entropy) as scheme:
         trust, keys = scheme.trust.bundle, {ACQUIRER: scheme.key("acquirer")}
         orders, receipts = list(scheme.orders()), list(scheme.receipts())

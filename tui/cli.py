@@ -1,0 +1,145 @@
+"""The program `hardwallet`: its commands, and the place where an error becomes a line and an exit code."""
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from tui.commands import card, clearing, pos, readers, scheme, sync, terminal, trace
+from tui.errors import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_STOPPED,
+    EXIT_USAGE,
+    EXPECTED,
+    exit_code,
+    kind,
+    message,
+)
+from tui.interrupt import Stopped
+from tui.text import harmless, say
+
+PROGRAM = "hardwallet"
+_NUMBER_LIKE = re.compile(r"-[\d.]")
+
+app = typer.Typer(
+    name=PROGRAM,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="Results go to stdout, diagnostics to stderr. Exit codes: 0 success; 1 a refusal or a failed "
+    "check; 2 bad usage. Every command that reports something takes --json.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        number = version(PROGRAM)
+    except PackageNotFoundError:
+        number = say("unknown: not installed")
+    sys.stdout.write(f"{PROGRAM} {number}\n")
+    raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
+    ] = False,
+) -> None:
+    """Offline hard wallets: cards, terminals and clearing that work with no network."""
+
+
+with contextlib.suppress(ModuleNotFoundError):
+    from tui.demo import demo
+
+    app.command("demo")(demo)
+
+readers.register(app)
+app.add_typer(scheme.app, name="scheme")
+app.add_typer(card.app, name="card")
+app.add_typer(terminal.app, name="terminal")
+app.add_typer(pos.app, name="pos")
+sync.register(app)
+app.add_typer(clearing.app, name="clearing")
+app.add_typer(trace.app, name="trace")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
+    as_json = "--json" in given
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_stdout()
+        return EXIT_REFUSED
+    except typer.TyperException as error:
+        _show(*_usage(error), as_json=as_json)
+        return EXIT_USAGE
+    except (KeyboardInterrupt, typer.Abort, Stopped):
+        _show("stopped", say("Stopped."), as_json=as_json)
+        return EXIT_STOPPED
+    except EXPECTED as error:
+        _show(kind(error), message(error), as_json=as_json)
+        return exit_code(error)
+
+
+def _run(given: list[str]) -> int:
+    code = app(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+    if code == EXIT_STOPPED:  # what typer makes of KeyboardInterrupt
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _usage(error: typer.TyperException) -> tuple[str, str]:
+    """Kind and sentence for what the parser refused."""
+    option = getattr(error, "option_name", "")
+    if isinstance(option, str) and _NUMBER_LIKE.match(option):
+        return "bad_amount", say("'{given}' is not an amount; write it in yuan, like 12.50", given=option)
+    text = harmless(" ".join(error.format_message().split())) or say("a command is missing")
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", PROGRAM)
+    return "bad_usage", say("{text} ('{path} --help' explains)", text=text, path=path)
+
+
+def _show(name: str, text: str, *, as_json: bool) -> None:
+    with contextlib.suppress(OSError):
+        line = json.dumps({"error": {"kind": name, "message": text}}) if as_json else f"{PROGRAM}: {text}"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def _prepare_streams() -> None:
+    """A missing stream, or a character that the terminal can't show, must not become a traceback."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123 - lives as long as the program
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_stdout() -> None:
+    """So that the interpreter's own flush at the end has somewhere to go."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

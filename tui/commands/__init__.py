@@ -1,0 +1,1 @@
+"""The commands of `hardwallet`, one module a group. Heavy imports stand inside the commands."""

@@ -1,0 +1,400 @@
+"""`hardwallet pos`: takes payments, shows what waits, prints receipts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tui.options import (
+    AsJson,
+    KeyFile,
+    Language,
+    OptionalReader,
+    PinFile,
+    Terminal,
+    Timeout,
+    TraceFile,
+)
+from tui.output import event, note, report
+from tui.text import facts, say, table, when, yuan
+
+if TYPE_CHECKING:
+    from fleet.open import TerminalSession
+    from pos_terminal.tap import Tap
+    from pos_terminal.terminal import Charge
+    from tui.field import Field
+
+app = typer.Typer(help="Take payments with a terminal, with no network.")
+
+Line = Annotated[str, typer.Option("--line", metavar="L", help="Transit: the line, for people.")]
+Run = Annotated[
+    int,
+    typer.Option(
+        "--run",
+        metavar="N",
+        min=0,
+        max=0xFFFFFFFF,
+        help="Transit: the run of the day; a card pays each run once.",
+    ),
+]
+
+_SALES_SHOWN = 10
+
+
+@app.command(
+    "pay",
+    epilog="Exit codes: 0 granted; 1 not granted (refused, not known yet, no card in time); 2 bad usage.",
+)
+def pay(
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In yuan, as in 12.50.")],
+    terminal: Terminal,
+    reader: OptionalReader = None,
+    timeout: Timeout = 30.0,
+    trace: TraceFile = None,
+    pin_file: PinFile = None,
+    line: Line = "",
+    run: Run = 1,
+    language: Language = "en",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take one payment: one tap of a card.
+
+    If the card leaves before its answer is known, present the same card and run the same command again: it
+    finishes that sale and takes nothing twice. A PIN, when the card wants one, is asked for at a terminal, or
+    comes from --pin-file or HARDWALLET_PIN.
+
+    Example: hardwallet pos pay 12.50 --terminal till --reader sim:alice.card
+    """
+    from fleet.open import open_session
+    from pos_terminal.money import parse_amount
+    from tui.field import open_field
+    from tui.till import Ride, choose_charge, tap_data
+
+    amount_fen = parse_amount(amount)
+    _want_language(language)
+    with (
+        open_session(terminal, key_file) as session,
+        open_field(_reader_of(session, reader), trace) as field,
+    ):
+        charge, resumed = choose_charge(session, amount_fen, Ride(line, run))
+        if resumed:
+            note(say("An earlier sale of this amount is not finished; this tap is for that one."))
+        result = _one_tap(session, field, charge, timeout, pin_file)
+        modelled = field.model is not None
+        data = {**tap_data(result, modelled=modelled), "resumed": resumed, "stack": field.stack}
+        data |= {"line": line, "run": run} if session.in_transit else {}
+    report(data, _tap_lines(result, language, modelled), as_json=as_json)
+    if not result.granted:
+        raise typer.Exit(1)
+
+
+def _want_language(language: str) -> None:
+    from pos_terminal.receipts import LANGUAGES
+    from tui.errors import BadUsage
+
+    if language not in LANGUAGES:
+        raise BadUsage(say("--lang is {languages}", languages=say(" or ").join(LANGUAGES)))
+
+
+def _reader_of(session: "TerminalSession", given: str | None) -> str:
+    from tui.errors import BadUsage
+
+    uri = given or session.folder.settings.reader
+    if not uri:
+        raise BadUsage(
+            say("name the reader: --reader sim:PATH-OF-A-CARD-FILE or --reader pcsc:NAME-OR-INDEX")
+        )
+    return uri
+
+
+def _one_tap(
+    session: "TerminalSession", field: "Field", charge: "Charge", timeout_s: float, pin_file: Path | None
+) -> "Tap":
+    """One card, one tap; a second one in the same presence with the PIN, when the card wants it."""
+    from pos_terminal.tap import Outcome, tap
+    from tui.interrupt import Interrupts
+    from tui.pin import pin_for_payment
+    from tui.till import end_sale
+
+    def take(pin: str) -> "Tap":
+        return tap(session.terminal, link, charge, pin, modelled_ms=field.modelled_ms)
+
+    with Interrupts() as interrupts:
+        link = interrupts.wait(lambda: field.wait_for_card(timeout_s), field.reader.cancel)
+        try:
+            result = take("")
+        except BaseException:
+            link.close()
+            raise
+    try:
+        if result.outcome is Outcome.PIN_WANTED:
+            # Outside of Interrupts: a person may end the question with Ctrl-C.
+            pin = pin_for_payment(pin_file)
+            if pin:
+                with Interrupts():
+                    result = _joined(result, take(pin))
+        reason = result.reason
+    except BaseException:
+        reason = say("ended at the till before the PIN was given")
+        raise
+    finally:
+        if result.outcome is not Outcome.UNRESOLVED:
+            end_sale(session, charge, reason)
+        link.close()
+    return result
+
+
+def _joined(first: "Tap", second: "Tap") -> "Tap":
+    """The second tap of one presence, with the time of both."""
+    for name, phase in first.phases.items():
+        if name in second.phases:
+            second.phases[name].host_ms += phase.host_ms
+            second.phases[name].modelled_ms += phase.modelled_ms
+        else:
+            second.phases[name] = phase
+    return second
+
+
+def _tap_lines(result: "Tap", language: str, modelled: bool) -> list[str]:
+    from pos_terminal.sale import SaleState
+    from pos_terminal.tap import Outcome
+    from tui.till import phase_lines, receipt_text, tap_words
+
+    lines = [tap_words(result), "", *phase_lines(result, modelled=modelled)]
+    states = {Outcome.GRANTED: SaleState.GRANTED, Outcome.PAID_NOT_GRANTED: SaleState.PAID_NOT_GRANTED}
+    state = states.get(result.outcome)
+    if result.record is not None and state is not None:
+        lines += ["", *receipt_text(result.record, state, language).splitlines()]
+    return lines
+
+
+@app.command("give-up", epilog="Exit codes: 0 given up; 1 there is no such unfinished sale; 2 bad usage.")
+def give_up(
+    terminal: Terminal,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stays in the journal.")],
+    number: Annotated[
+        int | None, typer.Option("--number", metavar="N", help="Which one, where several are unfinished.")
+    ] = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give up a sale whose card left and does not come back.
+
+    If its payment arrives later it is listed as paid, not granted, and returns to the card's account.
+
+    Example: hardwallet pos give-up --terminal till --reason "customer left"
+    """
+    from fleet.open import open_session
+    from pos_terminal.errors import NoSuchSale
+    from tui.errors import BadUsage
+    from tui.till import sale_data
+
+    if not reason.strip():
+        raise BadUsage(say("--reason must say why"))
+    with open_session(terminal, key_file) as session:
+        waiting = session.journal.unresolved()
+        chosen = [sale for sale in waiting if number in (None, sale.transaction)]
+        if not chosen:
+            raise NoSuchSale(
+                say("this terminal has no such unfinished sale; hardwallet pos status lists them")
+            )
+        if len(chosen) > 1:
+            numbers = ", ".join(str(sale.transaction) for sale in chosen)
+            raise BadUsage(
+                say("several sales are unfinished; choose one with --number: {numbers}", numbers=numbers)
+            )
+        session.terminal.give_up(chosen[0].reference, reason)
+        sale = session.journal.sale(chosen[0].reference)
+    report(
+        {"sale": sale_data(sale or chosen[0])},
+        [
+            say(
+                "Sale {number} of CNY {amount} is given up.",
+                number=chosen[0].transaction,
+                amount=yuan(chosen[0].amount_fen),
+            )
+        ],
+        as_json=as_json,
+    )
+
+
+@app.command(
+    "status", epilog="Exit codes: 0 this terminal may sell; 1 it may not (clock, journal); 2 bad usage."
+)
+def status(terminal: Terminal, key_file: KeyFile = None, as_json: AsJson = False) -> None:
+    """Show what is unfinished, what waits to be sent, whether the clock can be right, and the last sales.
+
+    Example: hardwallet pos status --terminal till
+    """
+    from fleet.open import open_session
+
+    with open_session(terminal, key_file) as session:
+        data = _status_data(session)
+    report(data, _status_lines(data), as_json=as_json)
+    if not data["clock"]["ok"] or data["locked"]:
+        raise typer.Exit(1)
+
+
+def _status_data(session: "TerminalSession") -> dict[str, Any]:
+    from pos_terminal.errors import ClockWrong
+    from tui.till import recent_sales, sale_data
+
+    journal, certificate = session.journal, session.folder.identity.certificate
+    waiting = journal.waiting()
+    try:
+        session.terminal.now()
+        clock: dict[str, Any] = {"ok": True, "message": ""}
+    except ClockWrong as error:
+        clock = {"ok": False, "message": str(error)}
+    return {
+        "terminal": certificate.terminal.hex(),
+        "payee": certificate.payee.hex(),
+        "class": "transit" if session.in_transit else "retail",
+        "unresolved": [sale_data(sale) for sale in journal.unresolved()],
+        "waiting": {
+            "count": waiting.count,
+            "amount_fen": waiting.amount_fen,
+            "carried": waiting.carried,
+            "entries": waiting.entries,
+            "oldest_time_s": waiting.oldest_time_s,
+        },
+        "entries": journal.head()[0],
+        "acknowledged": journal.acknowledged(),
+        "needs_review": [{"index": item.index, "reason": item.reason} for item in journal.needs_review()],
+        "damaged": journal.quarantined(),
+        "locked": journal.locked,
+        "clock": clock,
+        "sales": [sale_data(sale) for sale in recent_sales(journal, _SALES_SHOWN)],
+    }
+
+
+def _status_lines(data: dict[str, Any]) -> list[str]:
+    waiting = data["waiting"]
+    oldest = when(waiting["oldest_time_s"]) if waiting["oldest_time_s"] is not None else say("nothing waits")
+    lines = facts(
+        [
+            (say("terminal"), f"{data['terminal']} ({data['class']})"),
+            (say("clock"), say("can be right") if data["clock"]["ok"] else data["clock"]["message"]),
+            (
+                say("waiting"),
+                say(
+                    "{count} payments, CNY {amount}; {carried} carried for others",
+                    count=waiting["count"],
+                    amount=yuan(waiting["amount_fen"]),
+                    carried=waiting["carried"],
+                ),
+            ),
+            (say("oldest"), oldest),
+            (
+                say("acknowledged"),
+                say("{sent} of {all} entries", sent=data["acknowledged"], all=data["entries"]),
+            ),
+            (say("unfinished"), len(data["unresolved"]) or say("none")),
+            (say("needs review"), len(data["needs_review"]) or say("none")),
+            *([(say("damaged entries"), len(data["damaged"]))] if data["damaged"] else []),
+            *([(say("locked"), data["locked"])] if data["locked"] else []),
+        ]
+    )
+    for sale in data["unresolved"]:
+        lines.append(
+            say(
+                "Unfinished: sale {number}, CNY {amount}, card {card}. Present that card again "
+                "(hardwallet pos pay {amount}), or give the sale up (hardwallet pos give-up).",
+                number=sale["number"],
+                amount=yuan(sale["amount_fen"]),
+                card=sale["card"],
+            )
+        )
+    lines += [
+        say("Needs review: entry {index}: {reason}", index=item["index"], reason=item["reason"])
+        for item in data["needs_review"]
+    ]
+    if data["sales"]:
+        rows = [
+            (
+                row["number"],
+                when(row["time_s"]),
+                yuan(row["amount_fen"]),
+                row["state"].replace("_", " "),
+                row["card"],
+            )
+            for row in data["sales"]
+        ]
+        heads = [say("no"), say("time"), say("amount"), say("state"), say("card")]
+        lines += ["", *table(heads, rows, right=(0, 2))]
+    return lines
+
+
+@app.command("receipt", epilog="Exit codes: 0 shown; 1 no such payment here; 2 bad usage.")
+def receipt(
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="The sale's number, or its code.")],
+    terminal: Terminal,
+    language: Language = "en",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the receipt of a payment, in English or Chinese.
+
+    Example: hardwallet pos receipt 17 --terminal till --lang zh
+    """
+    from fleet.open import open_session
+    from tui.till import find_payment, receipt_text, record_data
+
+    _want_language(language)
+    with open_session(terminal, key_file) as session:
+        record, state = find_payment(session.journal, number)
+    text = receipt_text(record, state, language)
+    report(
+        {"record": record_data(record), "state": state.name.lower(), "lang": language, "text": text},
+        text.splitlines(),
+        as_json=as_json,
+    )
+
+
+@app.command(
+    "run", epilog="Exit codes: 0 ended by SIGINT or SIGTERM; 1 the terminal can't go on; 2 bad usage."
+)
+def run_validator(
+    terminal: Terminal,
+    amount: Annotated[str, typer.Option("--amount", metavar="YUAN", help="What each card pays, as in 2.00.")],
+    reader: OptionalReader = None,
+    line: Line = "",
+    run: Run = 1,
+    trace: TraceFile = None,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Write each event as a JSON object on its line.")
+    ] = False,
+    key_file: KeyFile = None,
+) -> None:
+    """Run without a screen: take the amount from each card that comes, until SIGINT or SIGTERM.
+
+    Events: ready, present, tap (the decision), done (ratified, carried, milliseconds), removed, health. A tap
+    under way is finished first. It lives through an unplugged reader and a pcscd that restarts.
+
+    Example: hardwallet pos run --terminal bus --reader pcsc:0 --amount 2.00 --line 7 --run 3 --jsonl
+    """
+    from collections.abc import Mapping
+
+    from fleet.open import open_session
+    from pos_terminal.money import parse_amount
+    from tui.field import open_field
+    from tui.interrupt import Interrupts, Stopped
+    from tui.till import Ride
+    from tui.validator import Validator
+
+    amount_fen = parse_amount(amount)
+
+    def emit(data: Mapping[str, object], text: str) -> None:
+        event(data, text, as_json=jsonl)
+
+    def health(word: str, sentence: str) -> None:
+        emit({"event": "health", "health": word, "message": sentence}, sentence)
+
+    with Interrupts() as interrupts, open_session(terminal, key_file) as session:
+        uri = _reader_of(session, reader)
+        with open_field(uri, trace, patient=True, notice=health) as field:
+            try:
+                Validator(session, field, interrupts, amount_fen, Ride(line, run), emit).run()
+            except Stopped:
+                emit({"event": "stopped"}, say("stopped"))

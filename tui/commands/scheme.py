@@ -1,0 +1,64 @@
+"""`hardwallet scheme`: makes a scheme."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tui.options import AsJson, KeyFile
+from tui.output import report
+from tui.text import facts, say
+
+app = typer.Typer(help="Make a scheme: a root, an issuing and an acquiring operator.")
+
+
+@app.command(
+    "init",
+    epilog="Exit codes: 0 made; 1 the folder holds a scheme already, or can't be written; 2 bad usage.",
+)
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    name: Annotated[str, typer.Option("--name", help="A name for people.")] = "hardwallet",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a scheme: root, issuing and acquiring operator, keys sealed.
+
+    Example: hardwallet scheme init city --name "Our city"
+    """
+    import os
+
+    from fleet.open import SCHEME_KEY_FILE, system_clock
+    from hardwallet.issuing import create_scheme
+    from hardwallet.keys import find_passphrase
+    from hardwallet.suites import INTERNATIONAL, suite_by_number
+    from tui.errors import BadUsage, CommandError
+
+    if not name.strip() or len(name) > 80 or not name.isprintable():
+        raise BadUsage(say("a scheme's name has 1 to 80 characters"))
+    if (folder / "scheme.json").exists():
+        raise CommandError(say("{folder} holds a scheme already; choose another folder", folder=folder))
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    passphrase = find_passphrase(key_file, folder / SCHEME_KEY_FILE, create=True)
+    suite = suite_by_number(INTERNATIONAL)
+    trust = create_scheme(folder, name, suite, passphrase, system_clock(), os.urandom)
+    bundle = trust.bundle
+    operators = [operator.operator.hex() for operator in bundle.operators]
+    report(
+        {
+            "folder": str(folder),
+            "name": trust.name,
+            "scheme": bundle.scheme.hex(),
+            "suite": suite.number,
+            "operators": operators,
+        },
+        facts(
+            [
+                (say("scheme"), f"{bundle.scheme.hex()} ({trust.name})"),
+                (say("folder"), folder),
+                (say("operators"), ", ".join(operators)),
+                (say("next"), f"hardwallet card new --scheme {folder} CARD --balance 200.00"),
+            ]
+        ),
+        as_json=as_json,
+    )

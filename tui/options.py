@@ -1,0 +1,51 @@
+"""Options and arguments that several commands share, with one wording each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+Scheme = Annotated[
+    Path, typer.Option("--scheme", metavar="DIR", help="The scheme's folder (see: hardwallet scheme init).")
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="File of mode 0600 with the passphrase of the folder's keys. Default: HARDWALLET_PASSPHRASE, "
+        "else the file 'key' in the folder.",
+    ),
+]
+Card = Annotated[Path, typer.Argument(metavar="CARD", help="The card's file.")]
+Terminal = Annotated[
+    Path,
+    typer.Option("--terminal", metavar="DIR", help="The terminal's folder (see: hardwallet terminal new)."),
+]
+ReaderUri = Annotated[
+    str,
+    typer.Option("--reader", metavar="URI", help="sim:PATH-OF-A-CARD-FILE or pcsc:NAME-OR-INDEX."),
+]
+OptionalReader = Annotated[
+    str | None,
+    typer.Option(
+        "--reader",
+        metavar="URI",
+        help="sim:PATH-OF-A-CARD-FILE or pcsc:NAME-OR-INDEX. Default: the reader in the terminal's settings.",
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="S", min=0.0, help="Seconds to wait for a card.", show_default=True),
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", metavar="FILE", help="Record what card and terminal say (no PIN, no key) in FILE."
+    ),
+]
+PinFile = Annotated[
+    Path | None, typer.Option("--pin-file", metavar="FILE", help="File of mode 0600 with the PIN.")
+]
+Language = Annotated[str, typer.Option("--lang", metavar="en|zh", help="Language of the receipt.")]

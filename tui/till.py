@@ -1,0 +1,232 @@
+"""What a terminal shows: the sale that a tap is for, the result of a tap, the sales in its journal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fleet.open import TerminalSession
+from hardwallet.records import RETAIL, Record, parse
+from offline_sync import chain
+from offline_sync.chain import Kind
+from offline_sync.journal import SqliteJournal
+from pos_terminal.errors import NoSuchSale, SaleOpen
+from pos_terminal.receipts import receipt, record_code
+from pos_terminal.sale import Sale, SaleState
+from pos_terminal.tap import Outcome, Tap
+from pos_terminal.terminal import Charge, Fare
+from tui.errors import BadUsage
+from tui.text import LOCAL_ZONE, say, table, yuan
+
+SERVICE_DAY_BEGINS = timedelta(hours=4)
+"""A ride after midnight belongs to the day whose timetable it is in."""
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ride:
+    """What names a ride besides the vehicle and the day. `line` is for people."""
+
+    line: str
+    run: int
+
+
+def choose_charge(session: TerminalSession, amount_fen: int, ride: Ride) -> tuple[Charge, bool]:
+    """What the next tap is for, and whether it finishes a sale that is unresolved.
+
+    Raises SaleOpen while a sale of another amount is unresolved, ClockWrong.
+    """
+    terminal = session.terminal
+    if terminal.profile != RETAIL:
+        return Fare(amount_fen, session.vehicle, service_day(terminal.now()), ride.run), False
+    waiting = session.journal.unresolved()
+    for sale in waiting:
+        if sale.amount_fen == amount_fen:
+            return sale, True
+    if waiting:
+        raise SaleOpen(
+            say(
+                "sale {number} of {amount} is not finished: present the same card again "
+                "(hardwallet pos pay {amount}), or give it up (hardwallet pos give-up)",
+                number=waiting[0].transaction,
+                amount=yuan(waiting[0].amount_fen),
+            )
+        )
+    return terminal.new_sale(amount_fen), False
+
+
+def service_day(now_s: int) -> int:
+    """The service day at a time, as YYYYMMDD."""
+    return int((datetime.fromtimestamp(now_s, LOCAL_ZONE) - SERVICE_DAY_BEGINS).strftime("%Y%m%d"))
+
+
+def end_sale(session: TerminalSession, charge: Charge, reason: str) -> None:
+    """A sale that is open when nobody will ask for it again is declined: no card paid anything."""
+    if not isinstance(charge, Sale):
+        return
+    kept = session.journal.sale(charge.reference)
+    if kept is not None and kept.state is SaleState.OPEN:
+        session.journal.change_sale(kept.reference, SaleState.DECLINED, reason, session.terminal.now())
+
+
+def tap_words(tap: Tap) -> str:
+    """The result of a tap in a sentence or two, and what to do next."""
+    amount = yuan(tap.sale.amount_fen) if tap.sale is not None else ""
+    reason = tap.reason.rstrip(".")
+    templates = {
+        Outcome.GRANTED: say("PAID: CNY {amount}.", amount=amount),
+        Outcome.ALREADY_GRANTED: say("ALREADY PAID: {reason}. Nothing was taken again.", reason=reason),
+        Outcome.PAID_NOT_GRANTED: say("PAID, NOT GRANTED: {reason}.", reason=reason),
+        Outcome.DECLINED: say("NOT PAID: {reason}.", reason=reason),
+        Outcome.PIN_WANTED: say(
+            "NOT PAID: {reason}. Give the PIN with HARDWALLET_PIN, --pin-file or at a terminal.",
+            reason=reason,
+        ),
+        Outcome.PIN_WRONG: say("NOT PAID: {reason}.", reason=reason),
+        Outcome.UNRESOLVED: say(
+            "NOT KNOWN YET: {reason}. Present the same card again and run the same command: it finishes this "
+            "sale and takes nothing twice. If the card never comes back: hardwallet pos give-up.",
+            reason=reason,
+        ),
+        Outcome.TRY_AGAIN: say(
+            "NOT PAID: {reason}. Nothing was taken; present the card again.", reason=reason
+        ),
+        Outcome.OTHER_CARD: say("NOT PAID: {reason}.", reason=reason),
+    }
+    words = templates[tap.outcome]
+    if tap.granted and tap.recovered:
+        words += say(" The card had paid this sale already and proved it; nothing was taken twice.")
+    if tap.balance_fen is not None and not tap.granted:
+        words += say(" The card's balance is CNY {balance}.", balance=yuan(tap.balance_fen))
+    if tap.carried:
+        words += say(" Records carried for other terminals: {count}.", count=tap.carried)
+    return words
+
+
+def tap_data(tap: Tap, *, modelled: bool) -> dict[str, Any]:
+    """The result of a tap for programs."""
+    data: dict[str, Any] = {
+        "outcome": tap.outcome.name.lower(),
+        "granted": tap.granted,
+        "message_id": tap.outcome.message_id,
+        "reason": tap.reason,
+        "status_word": f"{tap.status_word:04X}",
+        "recovered": tap.recovered,
+        "ratified": tap.ratified,
+        "carried": tap.carried,
+        "balance_fen": tap.balance_fen,
+        "sale": sale_data(tap.sale) if tap.sale is not None else None,
+        "record": record_data(tap.record) if tap.record is not None else None,
+        "phases_ms": {
+            name: {"host": round(phase.host_ms, 3)}
+            | ({"modelled": round(phase.modelled_ms, 3)} if modelled else {})
+            for name, phase in tap.phases.items()
+        },
+    }
+    data["host_ms"] = round(sum(phase.host_ms for phase in tap.phases.values()), 3)
+    if modelled:
+        data["modelled_ms"] = round(sum(phase.modelled_ms for phase in tap.phases.values()), 3)
+    return data
+
+
+def sale_data(sale: Sale) -> dict[str, Any]:
+    """A sale for programs."""
+    return {
+        "number": sale.transaction,
+        "reference": sale.reference.hex(),
+        "amount_fen": sale.amount_fen,
+        "state": sale.state.name.lower(),
+        "card": sale.card.hex(),
+        "time_s": sale.time_s,
+        "reason": sale.reason,
+    }
+
+
+def record_data(record: Record) -> dict[str, Any]:
+    """A payment's record for programs."""
+    return {
+        "card": record.card.hex(),
+        "sequence": record.sequence,
+        "amount_fen": record.amount_fen,
+        "balance_fen": record.balance_fen,
+        "terminal": record.terminal.hex(),
+        "number": record.transaction,
+        "code": record_code(record),
+    }
+
+
+def phase_lines(tap: Tap, *, modelled: bool) -> list[str]:
+    """The phases of a tap: host time is measured, air and card time are modelled."""
+    heads = [say("phase"), say("host ms")] + ([say("air + card ms, modelled")] if modelled else [])
+    rows = [
+        [name, f"{phase.host_ms:.2f}", *([f"{phase.modelled_ms:.1f}"] if modelled else [])]
+        for name, phase in tap.phases.items()
+    ]
+    total = [
+        say("all"),
+        f"{sum(phase.host_ms for phase in tap.phases.values()):.2f}",
+        *([f"{sum(phase.modelled_ms for phase in tap.phases.values()):.1f}"] if modelled else []),
+    ]
+    return table(heads, [*rows, total], right=range(1, len(heads)))
+
+
+def receipt_text(record: Record, state: SaleState, language: str) -> str:
+    """A receipt in the terminal's zone."""
+    return receipt(record, state, language, LOCAL_ZONE)
+
+
+def recent_sales(journal: SqliteJournal, count: int, *, look_at: int = 2_000) -> list[Sale]:
+    """The newest sales, newest first, as far as they lie among the last `look_at` entries."""
+    found: dict[bytes, Sale] = {}
+    for kind, payload in _backwards(journal, look_at):
+        reference = _reference_in(kind, payload)
+        if reference is None or reference in found:
+            continue
+        sale = journal.sale(reference)
+        if sale is not None:
+            found[reference] = sale
+            if len(found) == count:
+                break
+    return list(found.values())
+
+
+def find_payment(journal: SqliteJournal, wanted: str) -> tuple[Record, SaleState]:
+    """The payment with that number, or that code, and the state of its sale. Raises NoSuchSale, BadUsage."""
+    by_number = wanted.isascii() and wanted.isdigit()
+    if not by_number and not (len(wanted) == 10 and wanted.isascii() and wanted.isalnum()):
+        raise BadUsage(say("a receipt is found by its number, or by the ten letters and digits of its code"))
+    for kind, payload in _backwards(journal, journal.head()[0]):
+        if kind != Kind.OWN_PAYMENT:
+            continue
+        raw = chain.record_in(kind, payload)
+        if raw is None:
+            continue
+        record = parse(raw)
+        if (by_number and record.transaction == int(wanted)) or record_code(record) == wanted.upper():
+            sale = journal.sale(record.reference)
+            return record, sale.state if sale is not None else chain.parse_own(payload)[0]
+    raise NoSuchSale(
+        say("this terminal holds no payment {wanted}; hardwallet pos status lists the last", wanted=wanted)
+    )
+
+
+def _backwards(journal: SqliteJournal, look_at: int) -> Iterator[tuple[int, bytes]]:
+    """Kind and payload of the undamaged entries, newest first."""
+    last = journal.head()[0]
+    oldest = max(1, last - look_at + 1)
+    while last >= oldest:
+        first = max(oldest, last - _CHUNK + 1)
+        for entry in reversed(journal.entries(first, last - first + 1)):
+            if not entry.damaged:
+                yield entry.kind, entry.payload
+        last = first - 1
+
+
+def _reference_in(kind: int, payload: bytes) -> bytes | None:
+    if kind == Kind.OWN_PAYMENT:
+        raw = chain.record_in(kind, payload)
+        return parse(raw).reference if raw is not None else None
+    if kind in (Kind.SALE_OPENED, Kind.SALE_CHANGED):
+        return payload[: chain.REFERENCE_LENGTH]
+    return None

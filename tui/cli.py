@@ -33,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     epilog="Results go to stdout, diagnostics to stderr. Exit codes: 0 success; 1 a refusal or a failed "
     "check; 2 bad usage. Every command that reports something takes --json.",
 )
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
-    as_json = "--json" in given
+    as_json = "--json" in given or "--jsonl" in given
     try:
         code = _run(given)
         sys.stdout.flush()

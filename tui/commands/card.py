@@ -129,7 +129,7 @@ def _what_is_left(issuing: "OpenScheme", card: "CardAtHand", balance_fen: int) -
 
 @app.command("show", epilog="Exit codes: 0 shown; 1 CARD can't be read; 2 bad usage.")
 def show(path: Card, as_json: AsJson = False) -> None:
-    """Show what the holder of a card sees: number, balance, counts, last records.
+    """Show what its holder sees: balance, counts, last records.
 
     Example: hardwallet card show alice.card
     """
@@ -285,26 +285,15 @@ def load(
 
     Example: hardwallet card load alice.card 50.00 --scheme city
     """
-    from fleet.open import open_issuing, system_clock
     from pos_terminal.money import parse_amount
     from tui.cardfile import open_card
 
     amount_fen = parse_amount(amount)
-    with open_card(path) as card, open_issuing(scheme, key_file) as issuing:
-        acknowledged = _acknowledged(scheme, issuing, card.identity.card)
-        finished = issuing.finish_load(card.link(), system_clock())
-        if finished is not None and finished.amount_fen == amount_fen:
-            receipt = finished
-        else:
-            if finished is not None:
-                note(
-                    say(
-                        "A load of {amount} that was cut off is finished now.",
-                        amount=yuan(finished.amount_fen),
-                    )
-                )
-            receipt = issuing.load(card.link(), amount_fen, system_clock(), acknowledged)
+    with open_card(path) as card:
+        acknowledged = _acknowledged(scheme, key_file, card)
+        receipt, resumed = _load(card, amount_fen, scheme, key_file, acknowledged)
         state = card.state()
+    _book(scheme, key_file)
     report(
         {
             "card": str(path),
@@ -312,7 +301,7 @@ def load(
             "amount_fen": receipt.amount_fen,
             "balance_fen": state.balance_fen,
             "sequence": receipt.sequence,
-            "resumed": finished is not None,
+            "resumed": resumed,
             "acknowledged_sequence": state.acknowledged_sequence,
         },
         facts(
@@ -327,8 +316,61 @@ def load(
     )
 
 
-def _acknowledged(_folder: Path, _issuing: "OpenScheme", _card: bytes) -> tuple[int, int]:
-    return (0, 0)
+def _load(
+    card: "CardAtHand", amount_fen: int, scheme: Path, key_file: Path | None, acknowledged: tuple[int, int]
+) -> "tuple[Record, bool]":
+    """The receipt, and whether this load was begun before and is finished now."""
+    from fleet.open import open_issuing, system_clock
+
+    with open_issuing(scheme, key_file) as issuing:
+        finished = issuing.finish_load(card.link(), system_clock())
+        if finished is not None and finished.amount_fen == amount_fen:
+            return finished, True
+        if finished is not None:
+            amount = yuan(finished.amount_fen)
+            note(say("A load of {amount} that was cut off is finished now.", amount=amount))
+        return issuing.load(card.link(), amount_fen, system_clock(), acknowledged), False
+
+
+def _acknowledged(scheme: Path, key_file: Path | None, card: "CardAtHand") -> tuple[int, int]:
+    """Sequence and total of this card up to which clearing holds everything; nothing where that is unsure."""
+    from fleet.open import CLEARING_DATABASE, open_clearing, open_issuing
+    from hardwallet.records import parse
+    from offline_sync.errors import ClearingError
+
+    if not (scheme / CLEARING_DATABASE).exists():
+        return (0, 0)
+    number = card.identity.card
+    try:
+        with open_clearing(scheme, key_file) as clearing:
+            books = clearing.report()
+    except ClearingError as error:
+        note(say("Clearing's books can't be read, so the card gets no news of them: {why}", why=str(error)))
+        return (0, 0)
+    found = next((row for row in books.cards if row.card == number.hex()), None)
+    if found is None or found.missing:
+        return (0, 0)
+    with open_issuing(scheme, key_file) as issuing:
+        loaded_fen = sum(parse(raw).amount_fen for raw, _ in issuing.receipts() if raw[8:16] == number)
+    spent_fen, state = loaded_fen - found.balance_fen, card.state()
+    # A clone's payments are in the books too; the card knows its own, and takes back no more than these.
+    if found.highest_sequence > state.sequence or not 0 <= spent_fen <= state.spent_fen:
+        return (0, 0)
+    return found.highest_sequence, spent_fen
+
+
+def _book(scheme: Path, key_file: Path | None) -> None:
+    """Tells clearing of the load, where it keeps books already. The load stands, whatever comes of this."""
+    from fleet.open import CLEARING_DATABASE, open_clearing
+    from offline_sync.errors import ClearingError
+
+    if not (scheme / CLEARING_DATABASE).exists():
+        return
+    try:
+        with open_clearing(scheme, key_file):
+            pass
+    except ClearingError as error:
+        note(say("Loaded; clearing's books take it at their next report: {why}", why=str(error)))
 
 
 @app.command("pin", epilog="Exit codes: 0 set; 1 the card refuses (wrong PIN, locked); 2 bad usage.")
@@ -375,9 +417,9 @@ def serve(
     ] = False,
     trace: TraceFile = None,
 ) -> None:
-    """Put a simulated card in front of real software, until SIGINT or SIGTERM.
+    """Put a simulated card in front of real software.
 
-    Prints one line that begins with 'ready' once the card can be reached.
+    Prints one line that begins with 'ready' once the card can be reached. Ends on SIGINT or SIGTERM.
 
     Example: hardwallet card serve --vpcd alice.card
     """

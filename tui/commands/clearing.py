@@ -1,5 +1,217 @@
-"""`hardwallet clearing`: the operator's side."""
+"""`hardwallet clearing`: the operator's side, over HTTP and by file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer(help="The operator's side: take uploads over HTTP, report balances, import files.")
+from tui.options import AsJson, KeyFile, Scheme
+from tui.output import line, report
+from tui.text import facts, say, table, yuan
+
+if TYPE_CHECKING:
+    from offline_sync.clearing import Report
+
+app = typer.Typer(help="The operator's side: take uploads, report the books.")
+
+_LISTED = 50
+
+
+@app.command(
+    "serve",
+    epilog="Exit codes: 0 ended by SIGINT or SIGTERM; 1 the address or the books can't be used; 2 bad usage.",
+)
+def serve(
+    scheme: Scheme,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="The address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65_535, help="The port; 0 takes any free one.")
+    ] = 8460,
+    key_file: KeyFile = None,
+) -> None:
+    """Take uploads over HTTP, until SIGINT or SIGTERM.
+
+    Prints one line that begins with 'ready' and holds the address. Uploads are signed, the connection is not
+    encrypted: on another host than this, put it behind something that speaks TLS.
+
+    Example: hardwallet clearing serve --scheme city
+    """
+    from fleet.open import open_clearing
+    from offline_sync.clearing.server import serve as serve_http
+
+    with open_clearing(scheme, key_file) as clearing:
+        serve_http(clearing, host, port, announce=line)
+
+
+@app.command("report", epilog="Exit codes: 0 the books add up; 1 they do not, or can't be read; 2 bad usage.")
+def show_report(scheme: Scheme, key_file: KeyFile = None, as_json: AsJson = False) -> None:
+    """Report balances and whether all adds up.
+
+    Lists what needs a person: payments not granted, loads not confirmed, rejected entries, evidence.
+
+    Example: hardwallet clearing report --scheme city
+    """
+    import msgspec
+
+    from fleet.open import open_clearing
+
+    with open_clearing(scheme, key_file) as clearing:
+        found = clearing.report()
+    report(msgspec.to_builtins(found), _report_lines(found), as_json=as_json)
+    if not found.conservation.ok:
+        raise typer.Exit(1)
+
+
+def _report_lines(found: "Report") -> list[str]:
+    money = found.conservation
+    lines = facts(
+        [
+            (say("loaded onto cards"), f"CNY {yuan(money.loads_fen)}"),
+            (say("paid to merchants"), f"CNY {yuan(money.payees_fen)}"),
+            (say("float on cards"), f"CNY {yuan(found.float_fen)}"),
+            (say("losses"), f"CNY {yuan(money.losses_fen)}"),
+            (
+                say("conservation"),
+                say("holds to the fen")
+                if money.ok
+                else say("DOES NOT HOLD: CNY {difference} apart", difference=yuan(money.difference_fen)),
+            ),
+            (say("payments, loads"), f"{found.payments}, {found.loads}"),
+        ]
+    )
+    payees = [
+        (row.payee, yuan(row.balance_fen), row.granted.count, row.paid_not_granted.count, row.carried.count)
+        for row in found.payees[:_LISTED]
+    ]
+    heads = [say("merchant"), say("balance"), say("granted"), say("not granted"), say("only carried so far")]
+    lines += _section(heads, payees, (1, 2, 3, 4))
+    cards = [
+        (row.card, yuan(row.balance_fen), row.highest_sequence, row.missing) for row in found.cards[:_LISTED]
+    ]
+    lines += _section([say("card"), say("balance"), say("records"), say("missing")], cards, (1, 2, 3))
+    terminals = [
+        (row.terminal, row.payee, row.highest, _gaps(row.gaps), row.rejected, row.flags)
+        for row in found.terminals[:_LISTED]
+    ]
+    heads = [say("terminal"), say("merchant"), say("entries"), say("gaps"), say("rejected"), say("evidence")]
+    lines += _section(heads, terminals, (2, 4, 5))
+    return lines + _for_a_person(found)
+
+
+def _for_a_person(found: "Report") -> list[str]:
+    """What somebody has to look at."""
+    lines = [
+        say(
+            "Paid, not granted: CNY {amount} of card {card} to {payee}, record {sequence}.",
+            amount=yuan(row.amount_fen),
+            card=row.card,
+            payee=row.payee,
+            sequence=row.sequence,
+        )
+        for row in found.paid_not_granted[:_LISTED]
+    ]
+    lines += [
+        say(
+            "Load not confirmed: CNY {amount} to card {card}, number {counter}.",
+            amount=yuan(row.amount_fen),
+            card=row.card,
+            counter=row.counter,
+        )
+        for row in found.outstanding_loads[:_LISTED]
+    ]
+    lines += [
+        say(
+            "Load without order: CNY {amount} on card {card}, number {counter}.",
+            amount=yuan(row.amount_fen),
+            card=row.card,
+            counter=row.counter,
+        )
+        for row in found.loads_without_order[:_LISTED]
+    ]
+    lines += [
+        say(
+            "Rejected: entry {entry} of terminal {terminal}: {reason}",
+            entry=row.entry,
+            terminal=row.terminal,
+            reason=row.reason,
+        )
+        for row in found.rejected[:_LISTED]
+    ]
+    lines += [
+        say("Evidence: {kind}, {subject}: {detail}", kind=row.kind, subject=row.subject, detail=row.detail)
+        for row in found.evidence[:_LISTED]
+    ]
+    return ["", *lines] if lines else []
+
+
+def _section(heads: list[str], rows: list[tuple[Any, ...]], right: tuple[int, ...]) -> list[str]:
+    return ["", *table(heads, rows, right=right)] if rows else []
+
+
+def _gaps(gaps: list[tuple[int, int]]) -> str:
+    return ", ".join(f"{first}-{last}" for first, last in gaps) or say("none")
+
+
+@app.command("import", epilog="Exit codes: 0 booked; 1 FILE or an upload in it is refused; 2 bad usage.")
+def import_file(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="What `hardwallet sync --export` wrote.")],
+    scheme: Scheme,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Book the uploads of an exported file.
+
+    Each is booked once, however often it comes.
+
+    Example: hardwallet clearing import till.export --scheme city
+    """
+    from fleet.open import open_clearing
+    from offline_sync.errors import BatchRefused
+    from offline_sync.gateway import read_export
+
+    batches = read_export(path)
+    refusal: BatchRefused | None = None
+    entries = uploads = 0
+    rejected: list[dict[str, Any]] = []
+    with open_clearing(scheme, key_file) as clearing:
+        for batch in batches:
+            try:
+                acknowledged = clearing.accept(batch)
+            except BatchRefused as error:
+                refusal = error
+                break
+            uploads += 1
+            entries += len(batch.entries)
+            rejected += [
+                {"index": row.index, "code": row.code, "reason": row.reason}
+                for row in acknowledged.rejections
+            ]
+    lines = facts(
+        [
+            (
+                say("booked"),
+                say(
+                    "{entries} entries in {uploads} of {all} uploads",
+                    entries=entries,
+                    uploads=uploads,
+                    all=len(batches),
+                ),
+            ),
+            (say("rejected"), len(rejected) or say("none")),
+        ]
+    )
+    lines += [
+        say("Rejected: entry {index}: {reason}", index=row["index"], reason=row["reason"]) for row in rejected
+    ]
+    data = {
+        "file": str(path),
+        "uploads": uploads,
+        "of": len(batches),
+        "entries": entries,
+        "rejected": rejected,
+    }
+    report(data, lines, as_json=as_json)
+    if refusal is not None:
+        raise refusal

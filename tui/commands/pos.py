@@ -223,7 +223,9 @@ def give_up(
     "status", epilog="Exit codes: 0 this terminal may sell; 1 it may not (clock, journal); 2 bad usage."
 )
 def status(terminal: Terminal, key_file: KeyFile = None, as_json: AsJson = False) -> None:
-    """Show what is unfinished, what waits to be sent, whether the clock can be right, and the last sales.
+    """Show what waits, what is unfinished, and the last sales.
+
+    Also says whether the clock can be right, and what clearing did not book.
 
     Example: hardwallet pos status --terminal till
     """
@@ -367,7 +369,9 @@ def run_validator(
     ] = False,
     key_file: KeyFile = None,
 ) -> None:
-    """Run without a screen: take the amount from each card that comes, until SIGINT or SIGTERM.
+    """Run without a screen, until SIGINT or SIGTERM.
+
+    Takes the amount from each card that comes.
 
     Events: ready, present, tap (the decision), done (ratified, carried, milliseconds), removed, health. A tap
     under way is finished first. It lives through an unplugged reader and a pcscd that restarts.

@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Find out why no card is seen: readers, pcscd, permissions, kernel modules, versions; and what mends it.
+    """Find out why no card is seen, and what mends it.
+
+    Looks at pcscd, readers, permissions, kernel modules, serial ports and versions.
 
     Example: hardwallet doctor
     """
@@ -99,7 +101,9 @@ def _present(present: bool | None) -> str:
 def probe(
     reader: ReaderUri, timeout: Timeout = 10.0, trace: TraceFile = None, as_json: AsJson = False
 ) -> None:
-    """Look at any card at all: ATR, UID, SELECT, milliseconds per APDU. Writes nothing to the card.
+    """Look at any card at all; writes nothing to it.
+
+    Shows ATR, UID, ATS, what SELECT says, and the milliseconds that an APDU takes.
 
     Example: hardwallet probe --reader pcsc:0
     """
@@ -205,7 +209,9 @@ def apdu(
     trace: TraceFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send APDUs to a card, one after the other in one session, and show the answers.
+    """Send APDUs to a card and show the answers.
+
+    They go one after the other, in one session.
 
     Example: hardwallet apdu --reader sim:alice.card "00 A4 04 00 0B F04841524457414C4C4554 00"
     """

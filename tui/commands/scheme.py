@@ -9,7 +9,7 @@ from tui.options import AsJson, KeyFile
 from tui.output import report
 from tui.text import facts, say
 
-app = typer.Typer(help="Make a scheme: a root, an issuing and an acquiring operator.")
+app = typer.Typer(help="Make a scheme.")
 
 
 @app.command(
@@ -22,7 +22,7 @@ def init(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a scheme: root, issuing and acquiring operator, keys sealed.
+    """Make a scheme: a root, operators, sealed keys.
 
     Example: hardwallet scheme init city --name "Our city"
     """

@@ -1,7 +1,153 @@
 """`hardwallet sync`: sends what waits, or writes it to a file."""
 
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from tui.options import AsJson, KeyFile, Terminal
+from tui.output import note, report
+from tui.text import facts, say, yuan
+
+if TYPE_CHECKING:
+    from fleet.open import TerminalSession
+    from offline_sync.gateway import Progress
+    from offline_sync.messages import Uploader
+
+_EXPORT_BEGINS = b'{"version":'
 
 
 def register(app: typer.Typer) -> None:
     """Adds this command to the program."""
+    app.command(
+        "sync",
+        epilog="Exit codes: 0 everything that waited is acknowledged, or in the file; 1 it is not, and still "
+        "waits; 2 bad usage.",
+    )(sync)
+
+
+def sync(
+    terminal: Terminal,
+    clearing: Annotated[
+        str | None,
+        typer.Option(
+            "--clearing", metavar="URL", help="Where to. Default: what the terminal's settings say."
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Write it, signed, to FILE instead.")
+    ] = None,
+    tries: Annotated[
+        int, typer.Option("--tries", metavar="N", min=1, max=100, help="Tries before it gives up for now.")
+    ] = 3,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", min=0.1, help="Seconds to wait for each answer.")
+    ] = 10.0,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send what waits to clearing, or write it to a file.
+
+    Nothing counts as sent before clearing's signed acknowledgement is on the disk. An exported file is
+    imported with `hardwallet clearing import`; what was exported still waits until clearing acknowledges it
+    here.
+
+    Example: hardwallet sync --terminal till --clearing http://127.0.0.1:8460
+    """
+    from fleet.open import open_session
+    from offline_sync.messages import Uploader
+    from tui.errors import BadUsage
+
+    if clearing is not None and export is not None:
+        raise BadUsage(say("give --clearing or --export, not both"))
+    with open_session(terminal, key_file) as session:
+        identity = session.folder.identity
+        uploader = Uploader(session.folder.trust.suite, identity.certificate, identity.key)
+        if export is not None:
+            _export(session, uploader, export, as_json=as_json)
+            return
+        url = clearing or session.folder.settings.clearing
+        if not url:
+            raise BadUsage(say("name clearing's address by --clearing URL, or a file by --export FILE"))
+        _send(session, uploader, url, tries, timeout, as_json=as_json)
+
+
+def _send(
+    session: "TerminalSession", uploader: "Uploader", url: str, tries: int, timeout_s: float, *, as_json: bool
+) -> None:
+    from offline_sync.gateway import Backoff, Gateway
+
+    journal, trust = session.journal, session.folder.trust.bundle
+    gateway = Gateway(
+        journal,
+        uploader,
+        trust,
+        url,
+        clock=session.terminal.clock,
+        sleep=time.sleep,
+        entropy=os.urandom,
+        backoff=Backoff(tries=tries),
+        timeout_s=timeout_s,
+    )
+    try:
+        outcome = gateway.send(_tell)
+    finally:
+        gateway.close()
+    waiting, review = journal.waiting(), journal.needs_review()
+    data = {
+        "clearing": url,
+        "entries": outcome.entries,
+        "batches": outcome.batches,
+        "rejected": outcome.rejected,
+        "needs_review": [{"index": item.index, "reason": item.reason} for item in review],
+        "acknowledged": journal.acknowledged(),
+        "waiting": {"entries": waiting.entries, "count": waiting.count, "amount_fen": waiting.amount_fen},
+        "locked": journal.locked,
+    }
+    lines = facts(
+        [
+            (say("acknowledged"), say("{entries} entries in {batches} uploads", **data)),
+            (
+                say("waiting"),
+                say("{count} payments, CNY {sum}", count=waiting.count, sum=yuan(waiting.amount_fen)),
+            ),
+            (say("needs review"), len(review) or say("none")),
+            *([(say("locked"), journal.locked)] if journal.locked else []),
+        ]
+    )
+    report(data, lines, as_json=as_json)
+    if journal.locked:
+        raise typer.Exit(1)
+
+
+def _tell(progress: "Progress") -> None:
+    if progress.failure:
+        note(say("Not sent yet: {why}.", why=progress.failure.rstrip(".")))
+
+
+def _export(session: "TerminalSession", uploader: "Uploader", path: Path, *, as_json: bool) -> None:
+    from offline_sync.gateway import export
+    from tui.errors import CommandError
+
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(len(_EXPORT_BEGINS))
+        if begin not in (b"", _EXPORT_BEGINS):
+            raise CommandError(say("{path} exists and is no export; name another file", path=path))
+    uploads, entries = export(session.journal, uploader, path, time_s=session.terminal.clock())
+    report(
+        {"file": str(path), "uploads": uploads, "entries": entries},
+        facts(
+            [
+                (say("file"), path),
+                (
+                    say("written"),
+                    say("{entries} entries in {uploads} uploads", entries=entries, uploads=uploads),
+                ),
+                (say("next"), f"hardwallet clearing import {path} --scheme DIR"),
+            ]
+        ),
+        as_json=as_json,
+    )

@@ -9,7 +9,7 @@ from tui.options import AsJson, Scheme
 from tui.output import report
 from tui.text import facts, say
 
-app = typer.Typer(help="Make a terminal: its keys, its certificate, its journal's folder.")
+app = typer.Typer(help="Make a terminal.")
 
 
 @app.command(

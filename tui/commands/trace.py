@@ -12,14 +12,16 @@ from tui.text import say
 if TYPE_CHECKING:
     from firmware_bridge.trace import Trace
 
-app = typer.Typer(help="Explain a recorded session (--trace FILE), or play it back as a card.")
+app = typer.Typer(help="Explain a recorded session, or play it back as a card.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A file that --trace wrote.")]
 
 
 @app.command("show", epilog="Exit codes: 0 shown; 1 FILE is no trace, or damaged; 2 bad usage.")
 def show(path: File, as_json: AsJson = False) -> None:
-    """Explain a trace: command names, fields, status words, milliseconds. A trace never holds a PIN or a key.
+    """Explain a trace, line by line.
+
+    Shows command names, fields, status words and milliseconds. A trace never holds a PIN or a key.
 
     Example: hardwallet trace show tap.trace
     """
@@ -74,7 +76,9 @@ def replay(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Play a trace back as a card that answers as the recorded one did.
+    """Play a trace back as a card.
+
+    The card answers as the recorded one did.
 
     With --vpcd it lies in pcscd's virtual reader until the trace is over, or until SIGINT or SIGTERM; a line
     that begins with 'ready' tells when. Without, the recorded commands are sent to it here, and each answer

@@ -8,10 +8,12 @@ docs/clearing.md explains both, and the payload of each kind.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 from hardwallet.records import RECORD_LENGTH
 from offline_sync.errors import MessageMalformed
@@ -26,6 +28,7 @@ PAYLOAD_LIMIT: Final = REFERENCE_LENGTH + 1 + REASON_LIMIT
 
 _OPENED: Final = struct.Struct(">12sIHBI8s")
 _CHANGED: Final = struct.Struct(">12sB")
+_STATES: Final = {int(state): state for state in SaleState}  # the enum's own call is slow
 _LINK: Final = struct.Struct(">32sQBI")
 
 
@@ -38,8 +41,7 @@ class Kind(IntEnum):
     CARRIED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One journal entry. `hash` is the stored one; `damaged`: the bytes are not what it was made of."""
 
     index: int
@@ -126,10 +128,10 @@ def parse_own(payload: bytes) -> tuple[SaleState, bytes]:
     """State and record (160 bytes) of OWN_PAYMENT. Raises MessageMalformed."""
     if len(payload) != 1 + RECORD_LENGTH:
         raise MessageMalformed(f"a payment's entry has {1 + RECORD_LENGTH} bytes, not {len(payload)}")
-    try:
-        return SaleState(payload[0]), payload[1:]
-    except ValueError:
-        raise MessageMalformed(f"a payment's entry with the unknown state {payload[0]}") from None
+    state = _STATES.get(payload[0])
+    if state is None:
+        raise MessageMalformed(f"a payment's entry with the unknown state {payload[0]}")
+    return state, payload[1:]
 
 
 def record_in(kind: int, payload: bytes) -> bytes | None:
@@ -152,11 +154,11 @@ def examine(before: bytes, rows: Sequence[Entry]) -> list[Entry]:
     for row in rows:
         from_stored = link(stored, row.index, row.kind, row.time_s, row.payload)
         if from_stored == row.hash:
-            checked.append(replace(row, damaged=False))
+            checked.append(row)
         elif computed != stored and link(computed, row.index, row.kind, row.time_s, row.payload) == row.hash:
-            checked[-1] = replace(checked[-1], hash=computed, damaged=False)
-            checked.append(replace(row, damaged=False))
+            checked[-1] = msgspec.structs.replace(checked[-1], hash=computed, damaged=False)
+            checked.append(row)
         else:
-            checked.append(replace(row, damaged=True))
+            checked.append(msgspec.structs.replace(row, damaged=True))
         stored, computed = row.hash, from_stored
     return checked

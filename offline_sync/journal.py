@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from hardwallet import records
 from hardwallet.records import Record
@@ -116,8 +116,9 @@ class Verification:
         return not self.damaged and not self.store
 
 
-@dataclass(frozen=True, slots=True)
-class _Totals:
+class _Totals(NamedTuple):
+    """Running totals up to an entry."""
+
     own_count: int = 0
     own_fen: int = 0
     carried_count: int = 0
@@ -138,6 +139,27 @@ class _SaleIndex:
     opened: int
     latest: int
     payment: int
+
+
+class _Turn:
+    """One thread at a time, and none once the journal has failed or is closed."""
+
+    __slots__ = ("_check", "_mutex")
+
+    def __init__(self, mutex: threading.RLock, check: Callable[[], None]) -> None:
+        self._mutex = mutex
+        self._check = check
+
+    def __enter__(self) -> None:
+        self._mutex.acquire()
+        try:
+            self._check()
+        except BaseException:
+            self._mutex.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._mutex.release()
 
 
 def free_bytes(folder: Path) -> int:
@@ -173,6 +195,7 @@ class SqliteJournal:
         self._certificates_kept = certificates_kept
         self._free = free
         self._mutex = threading.RLock()
+        self._turn = _Turn(self._mutex, self._require_usable)
         self._failed: str | None = None
         self._closed = False
         self._lock_reason: str | None = None
@@ -202,7 +225,7 @@ class SqliteJournal:
         image that is put back does not repeat numbers. A clock that goes back changes nothing.
         Raises ClockWrong when the clock stands so late that the numbers would run out.
         """
-        with self._writing():
+        with self._turn:
             self._require_unlocked()
             floor = max(0, (now_s - NUMBERS_BEGIN_S) // BLOCK_SECONDS) * BLOCK
             begin = max(self._next_transaction, floor, 1)
@@ -232,7 +255,7 @@ class SqliteJournal:
         Again for the same sale and card keeps nothing new; a sale that is open or was declined may go to
         another card.
         """
-        with self._writing():
+        with self._turn:
             self._require_unlocked()
             index = self._sale_index(sale.reference)
             if index is not None:
@@ -244,7 +267,7 @@ class SqliteJournal:
 
     def change_sale(self, reference: bytes, state: SaleState, reason: str, now_s: int) -> None:
         """Keep a change of state that has no record. Raises NoSuchSale. A reason beyond 200 bytes is cut."""
-        with self._writing():
+        with self._turn:
             if self._sale_index(reference) is None:
                 raise NoSuchSale(f"No sale has the reference {reference.hex()}")
             self._append(Kind.SALE_CHANGED, now_s, chain.pack_changed(reference, state, reason))
@@ -255,19 +278,19 @@ class SqliteJournal:
         Makes the sale when it was never opened. The same record again changes nothing; another record with
         its card and sequence is kept too, as evidence. A locked journal keeps it as well: the card has paid.
         """
-        with self._writing():
+        with self._turn:
             if not self._holds(record, Kind.OWN_PAYMENT):
                 self._append(Kind.OWN_PAYMENT, now_s, chain.pack_own(state, record.raw))
 
     def keep_carried(self, record: Record, now_s: int) -> None:
         """Keep another terminal's payment, or a receipt. The same record again changes nothing."""
-        with self._writing():
+        with self._turn:
             if not self._holds(record, Kind.CARRIED):
                 self._append(Kind.CARRIED, now_s, record.raw)
 
     def payment(self, card: bytes, sequence: int) -> StoredPayment | None:
         """The stored payment of a card (8 bytes) with that sequence number; of several, the own one."""
-        with self._reading():
+        with self._turn:
             found: StoredPayment | None = None
             for index in sorted(self._payment_index(card, sequence).values()):
                 stored = self._stored_payment(index)
@@ -278,13 +301,13 @@ class SqliteJournal:
 
     def sale(self, reference: bytes) -> Sale | None:
         """The sale of a reference (12 bytes). Raises JournalDamaged when none of its entries can be read."""
-        with self._reading():
+        with self._turn:
             index = self._sale_index(reference)
             return None if index is None else self._build_sale(reference, index)
 
     def unresolved(self) -> list[Sale]:
         """Sales that asked a card and know no answer, oldest first."""
-        with self._reading():
+        with self._turn:
             sales = (self._build_sale(reference, self._known_sale(reference)) for reference in self._pending)
             return sorted(
                 (sale for sale in sales if sale.state is SaleState.UNRESOLVED),
@@ -293,7 +316,7 @@ class SqliteJournal:
 
     def certificate(self, digest: bytes) -> CardCertificate | None:
         """A card's certificate by its digest (8 bytes)."""
-        with self._reading():
+        with self._turn:
             row = self._row("SELECT raw, agreement_key FROM certificates WHERE digest = ?", (digest,))
             if row is None:
                 return None
@@ -302,7 +325,7 @@ class SqliteJournal:
 
     def keep_certificate(self, digest: bytes, certificate: CardCertificate) -> None:
         """Keep a verified card certificate. Those of waiting entries stay, and the latest used."""
-        with self._writing():
+        with self._turn:
             self._execute(
                 "INSERT INTO certificates VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
                 "SET raw = excluded.raw, agreement_key = excluded.agreement_key, used = excluded.used",
@@ -313,22 +336,22 @@ class SqliteJournal:
 
     def head(self) -> tuple[int, bytes]:
         """Index and hash (32 bytes) of the last entry; (0, genesis) when there is none."""
-        with self._reading():
+        with self._turn:
             return self._head_index, self._head_hash
 
     def last_time_s(self) -> int:
         """The time of the newest entry, seconds since 1970; 0 when there is none."""
-        with self._reading():
+        with self._turn:
             return self._head_time_s
 
     def acknowledged(self) -> int:
         """The last entry that clearing has acknowledged."""
-        with self._reading():
+        with self._turn:
             return self._acknowledged
 
     def hash_at(self, index: int) -> bytes:
         """The hash of an entry, 32 bytes; of 0, the genesis. Zeros when the entry is missing."""
-        with self._reading():
+        with self._turn:
             return self._entry(index).hash if index else self._genesis
 
     def entries(self, first: int, limit: int) -> list[Entry]:
@@ -336,13 +359,13 @@ class SqliteJournal:
 
         An entry that is missing stands in the list as damaged, with no payload and a hash of zeros.
         """
-        with self._reading():
+        with self._turn:
             last = min(first + limit - 1, self._head_index)
             return [] if last < first else self._examined(first, last)
 
     def waiting(self) -> Waiting:
         """What clearing has not acknowledged. Costs the same however much waits."""
-        with self._reading():
+        with self._turn:
             oldest = self._row("SELECT time_s FROM entries WHERE idx = ?", (self._acknowledged + 1,))
             return Waiting(
                 self._totals.own_count - self._sent.own_count,
@@ -354,7 +377,7 @@ class SqliteJournal:
 
     def waiting_fen(self) -> int:
         """The amount of the payments to this terminal that clearing has not acknowledged."""
-        with self._reading():
+        with self._turn:
             return self._totals.own_fen - self._sent.own_fen
 
     def acknowledge(self, index: int, head_hash: bytes, rejected: Iterable[Rejected] = ()) -> None:
@@ -363,7 +386,7 @@ class SqliteJournal:
         The caller has verified clearing's signature. What it rejected becomes "needs review".
         Raises JournalLocked, and locks this journal, when it does not hold that entry.
         """
-        with self._writing():
+        with self._turn:
             if index > self._head_index or self.hash_at(index) != head_hash:
                 self.lock(
                     f"clearing has acknowledged entry {index}, which this journal does not hold: "
@@ -382,13 +405,13 @@ class SqliteJournal:
 
     def needs_review(self) -> list[Rejected]:
         """What clearing did not book, oldest first."""
-        with self._reading():
+        with self._turn:
             rows = self._rows("SELECT idx, reason FROM review ORDER BY idx")
             return [Rejected(int(index), str(reason)) for index, reason in rows]
 
     def lock(self, reason: str) -> None:
         """Sell nothing any more, now and after a restart. What waits can still be sent."""
-        with self._writing():
+        with self._turn:
             if self._lock_reason is None:
                 self._put_meta("locked", reason.encode())
                 self._lock_reason = reason
@@ -402,7 +425,7 @@ class SqliteJournal:
 
     def quarantined(self) -> list[int]:
         """Indexes of the entries that are known to be damaged."""
-        with self._reading():
+        with self._turn:
             return [int(row[0]) for row in self._rows("SELECT idx FROM quarantine ORDER BY idx")]
 
     def verify_all(self, progress: Callable[[int, int], None] | None = None) -> Verification:
@@ -410,7 +433,7 @@ class SqliteJournal:
 
         Damaged entries are quarantined: listed, sent marked as damaged, never deleted.
         """
-        with self._writing():
+        with self._turn:
             store = self._check_store()
             damaged: list[int] = []
             for first in range(1, self._head_index + 1, TAIL):
@@ -888,14 +911,6 @@ class SqliteJournal:
 
     # -------------------------------------------------------------------------------------------- SQLite
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._mutex:
-            self._require_usable()
-            yield
-
-    _writing = _reading
-
     def _require_usable(self) -> None:
         if self._failed is not None:
             raise JournalFailed(self._failed)
@@ -927,24 +942,25 @@ class SqliteJournal:
                 self._failed = _FAILED.format(path=self.path, cause=error)
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> None:
-        self._cursor(statement, values)
+        try:
+            self._open_database().execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
 
     def _executemany(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         with self._translated():
             self._open_database().executemany(statement, rows)
 
     def _row(self, statement: str, values: tuple[object, ...] = ()) -> _Row | None:
-        with self._translated():
-            row: _Row | None = self._cursor(statement, values).fetchone()
-            return row
+        try:
+            row: _Row | None = self._open_database().execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        return row
 
     def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[_Row]:
-        with self._translated():
-            return self._cursor(statement, values).fetchall()
-
-    def _cursor(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         try:
-            return self._open_database().execute(statement, values)
+            return self._open_database().execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._translate(error) from error
 

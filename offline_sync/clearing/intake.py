@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from hardwallet import records
@@ -14,7 +13,7 @@ from hardwallet.records import Record
 from hardwallet.suites import SigningKey
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
-from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, Transfer, uploads
+from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, RecordRow, Transfer
 from offline_sync.clearing.verify import Known, Verifier
 from offline_sync.errors import BatchRefused, MessageMalformed, RecordRefused
 from offline_sync.messages import Acknowledgement, Batch, Chained, Rejection
@@ -26,8 +25,7 @@ NO_STATE: Final = 0
 """The state of a record that its own terminal has not reported yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A verified record. `state`: what its own terminal says of it; NO_STATE when another brought it."""
 
     record: Record
@@ -70,14 +68,16 @@ class Intake:
         """
         terminal, result = self._check_whole(batch)
         key = messages.batch_key(batch, terminal.certificate, result)
-        earlier = self._receipt(key)
-        if earlier is not None and self._highest(terminal) <= earlier.highest:
+        earlier = self._receipt(key, terminal)
+        if earlier is not None:
             return earlier
         found = self._sort(batch, terminal, result)
         with self._ledger.write() as connection:
             status = self._check_continuity(connection, batch, terminal, result, found)
             self._ledger.post(connection, self._posting(connection, found))
-            highest = max(batch.last, self._highest_in(connection, terminal))
+            certificate = terminal.certificate
+            held = self._ledger.highest(connection, certificate.payee, certificate.terminal)
+            highest = max(batch.last, held)
             receipt = self._seal(batch, terminal, result, found.rejections, status, highest)
             self._keep_upload(connection, key, batch, terminal, result, receipt)
         return receipt
@@ -130,25 +130,16 @@ class Intake:
             ) from None
         return terminal, result
 
-    def _receipt(self, key: bytes) -> Acknowledgement | None:
+    def _receipt(self, key: bytes, terminal: Known) -> Acknowledgement | None:
+        """The receipt that this upload got before, unless more has arrived from its terminal since."""
         with self._ledger.read() as connection:
-            raw = connection.execute(sa.select(uploads.c.receipt).where(uploads.c.batch_key == key)).scalar()
-        return None if raw is None else messages.decode_acknowledgement(raw)
-
-    def _highest(self, terminal: Known) -> int:
-        with self._ledger.read() as connection:
-            return self._highest_in(connection, terminal)
-
-    @staticmethod
-    def _highest_in(connection: Connection, terminal: Known) -> int:
-        """The highest entry that is held of a terminal, 0 for none."""
-        found = connection.execute(
-            sa.select(sa.func.max(uploads.c.last)).where(
-                uploads.c.payee == terminal.certificate.payee,
-                uploads.c.terminal == terminal.certificate.terminal,
-            )
-        ).scalar()
-        return int(found or 0)
+            raw = self._ledger.receipt(connection, key)
+            if raw is None:
+                return None
+            receipt = messages.decode_acknowledgement(raw)
+            certificate = terminal.certificate
+            highest = self._ledger.highest(connection, certificate.payee, certificate.terminal)
+            return receipt if highest <= receipt.highest else None
 
     def _check_continuity(
         self, connection: Connection, batch: Batch, terminal: Known, result: Chained, found: Sorted
@@ -157,16 +148,11 @@ class Intake:
         all the same, since the cards have paid it.
         """
         certificate = terminal.certificate
-        held = connection.execute(
-            sa.select(uploads).where(
-                uploads.c.payee == certificate.payee,
-                uploads.c.terminal == certificate.terminal,
-                uploads.c.last >= batch.first - 1,
-                uploads.c.first <= batch.last + 1,
-            )
-        ).all()
+        held = self._ledger.uploads_touching(
+            connection, certificate.payee, certificate.terminal, batch.first, batch.last
+        )
         signed = _signed_head(batch, terminal, result)
-        ours = _hashes_by_index(batch.first, batch.before, b"".join(entry.hash for entry in result.entries))
+        ours = b"".join((batch.before, *(entry.hash for entry in result.entries)))
         status = messages.GOOD
         if batch.first == 1 and batch.before != chain.genesis(
             batch.scheme, certificate.payee, certificate.terminal
@@ -175,12 +161,11 @@ class Intake:
                 self._note("fork", certificate.subject, "the journal does not begin as its own", signed, b"")
             )
             status = messages.FORKED
-        for upload in held:
-            theirs = _hashes_by_index(upload.first, upload.before_hash, upload.hashes)
-            differing = [i for i in theirs.keys() & ours.keys() if theirs[i] != ours[i]]
-            if differing:
-                proofs = sorted((signed, upload.head))
-                detail = f"two journals differ at entry {min(differing)}"
+        for first, before, hashes, head in held:
+            differing = first_difference(batch.first - 1, ours, first - 1, before + hashes)
+            if differing is not None:
+                proofs = sorted((signed, head))
+                detail = f"two journals differ at entry {differing}"
                 found.evidence.append(self._note("fork", certificate.subject, detail, *proofs))
                 status = messages.FORKED
         self._check_behind(connection, batch, terminal, signed, found)
@@ -190,20 +175,14 @@ class Intake:
         self, connection: Connection, batch: Batch, terminal: Known, signed: bytes, found: Sorted
     ) -> None:
         """A journal that ends before what an earlier upload held: an old copy was put back."""
-        latest = connection.execute(
-            sa.select(uploads.c.last, uploads.c.signed_s, uploads.c.head)
-            .where(
-                uploads.c.payee == terminal.certificate.payee,
-                uploads.c.terminal == terminal.certificate.terminal,
-            )
-            .order_by(uploads.c.last.desc())
-            .limit(1)
-        ).first()
-        if latest is not None and batch.journal_head < latest.last and batch.time_s >= latest.signed_s:
-            detail = f"the journal ends at {batch.journal_head}, but {latest.last} was acknowledged"
-            found.evidence.append(
-                self._note("behind", terminal.certificate.subject, detail, signed, latest.head)
-            )
+        certificate = terminal.certificate
+        latest = self._ledger.latest_upload(connection, certificate.payee, certificate.terminal)
+        if latest is None:
+            return
+        last, signed_s, head = latest
+        if batch.journal_head < last and batch.time_s >= signed_s:
+            detail = f"the journal ends at {batch.journal_head}, but {last} was acknowledged"
+            found.evidence.append(self._note("behind", certificate.subject, detail, signed, head))
 
     # -------------------------------------------------------------------------------------- row by row
 
@@ -358,19 +337,17 @@ class Intake:
     ) -> None:
         record = item.record
         posting.records.append(
-            {
-                "id": number,
-                "kind": record.kind,
-                "card": record.card,
-                "sequence": record.sequence,
-                "body_digest": item.digest,
-                "payee": record.payee,
-                "reference": record.reference,
-                "amount_fen": record.amount_fen,
-                "state": item.state,
-                "received_s": received_s,
-                "raw": record.raw,
-            }
+            RecordRow(
+                number,
+                record.kind,
+                record.card,
+                record.sequence,
+                item.digest,
+                record.amount_fen,
+                item.state,
+                received_s,
+                record.raw,
+            )
         )
         card = (AccountKind.CARD, record.card)
         if record.kind == records.PAYMENT:
@@ -398,9 +375,9 @@ class Intake:
         if item.state == NO_STATE or state in (item.state, SaleState.GRANTED):
             return
         bodies[item.digest] = (number, item.state, raw)
-        for row in posting.records:
-            if row["id"] == number:
-                row["state"] = item.state
+        for place, row in enumerate(posting.records):
+            if row.id == number:
+                posting.records[place] = row._replace(state=item.state)
                 return
         posting.states.append({"id": number, "state": item.state})
 
@@ -467,26 +444,20 @@ class Intake:
         result: Chained,
         receipt: Acknowledgement,
     ) -> None:
-        """An upload that came before keeps its row, with the newer receipt."""
-        raw = messages.encode(receipt)
-        changed = connection.execute(
-            sa.update(uploads).where(uploads.c.batch_key == key).values(receipt=raw)
-        ).rowcount
-        if changed:
-            return
-        row = {
-            "batch_key": key,
-            "payee": terminal.certificate.payee,
-            "terminal": terminal.certificate.terminal,
-            "first": batch.first,
-            "last": batch.last,
-            "before_hash": batch.before,
-            "hashes": b"".join(entry.hash for entry in result.entries),
-            "signed_s": batch.time_s,
-            "head": _signed_head(batch, terminal, result),
-            "receipt": raw,
-        }
-        connection.execute(sa.insert(uploads), [row])
+        certificate = terminal.certificate
+        row = (
+            key,
+            certificate.payee,
+            certificate.terminal,
+            batch.first,
+            batch.last,
+            batch.before,
+            b"".join(entry.hash for entry in result.entries),
+            batch.time_s,
+            _signed_head(batch, terminal, result),
+            messages.encode(receipt),
+        )
+        self._ledger.keep_upload(connection, row)
 
 
 def _arrival(record: Record, state: int) -> Arrival:
@@ -506,9 +477,17 @@ def _signed_head(batch: Batch, terminal: Known, result: Chained) -> bytes:
     return message + batch.signature
 
 
-def _hashes_by_index(first: int, before: bytes, hashes: bytes) -> dict[int, bytes]:
-    """Entry hashes by index, with the one before the first."""
-    found = {first - 1: before}
-    for place in range(0, len(hashes), chain.HASH_LENGTH):
-        found[first + place // chain.HASH_LENGTH] = hashes[place : place + chain.HASH_LENGTH]
-    return found
+def first_difference(first: int, ours: bytes, other_first: int, theirs: bytes) -> int | None:
+    """The first index at which two runs of hashes (32 bytes each) differ where they overlap, or None."""
+    size = chain.HASH_LENGTH
+    begin = max(first, other_first)
+    end = min(first + len(ours) // size, other_first + len(theirs) // size)
+    one = ours[(begin - first) * size : (end - first) * size]
+    other = theirs[(begin - other_first) * size : (end - other_first) * size]
+    if begin >= end or one == other:
+        return None
+    return next(
+        begin + place // size
+        for place in range(0, len(one), size)
+        if one[place : place + size] != other[place : place + size]
+    )

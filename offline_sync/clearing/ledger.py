@@ -8,8 +8,7 @@ pragmas.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import (
@@ -32,12 +31,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from offline_sync.clearing.prepared import PairLookup, Prepared, chunks
 from offline_sync.errors import LedgerError
 
 SCHEMA_VERSION: Final = 1
-_CHUNK: Final = 500
-"""Values in one IN list: SQLite and PostgreSQL both bound the parameters of a statement."""
-
 _Id = BigInteger().with_variant(Integer, "sqlite")
 tables = MetaData()
 
@@ -63,8 +60,6 @@ records = Table(
     Column("card", LargeBinary(8), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("body_digest", LargeBinary(32), nullable=False),
-    Column("payee", LargeBinary(8), nullable=False),
-    Column("reference", LargeBinary(12), nullable=False),
     Column("amount_fen", BigInteger, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("received_s", BigInteger, nullable=False),
@@ -84,6 +79,11 @@ transfers = Table(
     Column("amount_fen", BigInteger, CheckConstraint("amount_fen > 0"), nullable=False),
     CheckConstraint("debit <> credit"),
 )
+
+# Fields of a record's body that only reports ask for, by their place in it; substr counts from 1.
+record_payee = sa.func.substr(records.c.raw, 29, 8)
+record_reference = sa.func.substr(records.c.raw, 37, 12)
+record_terminal = sa.func.substr(records.c.raw, 55, 4)
 
 certificates = Table(
     "certificates",
@@ -107,6 +107,7 @@ uploads = Table(
     Column("head", LargeBinary, nullable=False),
     Column("receipt", LargeBinary, nullable=False),
 )
+UPLOAD_COLUMNS: Final = tuple(column.name for column in uploads.columns if column.name != "id")
 Index("uploads_by_terminal", uploads.c.payee, uploads.c.terminal, uploads.c.last)
 
 sales = Table(
@@ -165,43 +166,59 @@ evidence = Table(
 Index("evidence_by_kind", evidence.c.kind)
 
 
-class AccountKind(IntEnum):
-    """Whose account. The numbers are stored and never change."""
+class AccountKind:
+    """Whose account. The numbers are stored and never change. Plain integers: they are hashed for every
+    payment.
+    """
 
-    FUNDING = 1
+    FUNDING: Final = 1
     """An issuer's funding: what it has put on cards, as a debt."""
-    CARD = 2
-    PAYEE = 3
-    LOSS = 4
+    CARD: Final = 2
+    PAYEE: Final = 3
+    LOSS: Final = 4
     """An issuer's losses by cloned cards."""
 
 
-class Reason(IntEnum):
+class Reason:
     """Why money moved. The numbers are stored and never change."""
 
-    LOAD = 1
-    PAYMENT = 2
+    LOAD: Final = 1
+    PAYMENT: Final = 2
 
 
-Account = tuple[AccountKind, bytes]
+Account = tuple[int, bytes]
+"""Kind and owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """One movement, of one record: out of `debit`, into `credit`, `amount_fen` above 0."""
 
-    reason: Reason
+    reason: int
     record: int
     debit: Account
     credit: Account
     amount_fen: int
 
 
+class RecordRow(NamedTuple):
+    """A row of `records`, its columns in their order."""
+
+    id: int
+    kind: int
+    card: bytes
+    sequence: int
+    body_digest: bytes
+    amount_fen: int
+    state: int
+    received_s: int
+    raw: bytes
+
+
 @dataclass(slots=True)
 class Posting:
     """What one batch changes, collected before it is written at once."""
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[RecordRow] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -217,12 +234,78 @@ class Ledger:
         """`url` as SQLAlchemy names databases; `scheme` is 4 bytes. Raises LedgerError."""
         self._engine = _engine(url)
         self._account_ids: dict[Account, int] = {}
+        self._prepare()
         try:
             tables.create_all(self._engine)
             with self.write() as connection:
                 self._check_identity(connection, scheme)
         except SQLAlchemyError as error:
             raise LedgerError(f"The ledger cannot be opened: {_cause(error)}") from error
+
+    def _prepare(self) -> None:
+        """The statements that run for every payment, compiled once."""
+        engine, moved = self._engine, transfers.c
+        self._insert_records = Prepared(engine, sa.insert(records))
+        self._insert_transfers = Prepared(
+            engine,
+            sa.insert(transfers).values(
+                {
+                    c.name: sa.bindparam(c.name)
+                    for c in (moved.reason, moved.record, moved.debit, moved.credit)
+                }
+                | {"amount_fen": sa.bindparam("amount_fen")}
+            ),
+        )
+        self._change_balance = Prepared(
+            engine,
+            sa.update(accounts)
+            .where(accounts.c.id == sa.bindparam("account"))
+            .values(balance_fen=accounts.c.balance_fen + sa.bindparam("change")),
+        )
+        self._find_bodies = PairLookup(
+            engine,
+            (
+                records.c.card,
+                records.c.sequence,
+                records.c.body_digest,
+                records.c.id,
+                records.c.state,
+                records.c.raw,
+            ),
+            records.c.card,
+            records.c.sequence,
+        )
+        sent = uploads.c
+        of_terminal = sa.and_(sent.payee == sa.bindparam("p"), sent.terminal == sa.bindparam("t"))
+        self._find_receipt = Prepared(
+            engine, sa.select(sent.receipt).where(sent.batch_key == sa.bindparam("key"))
+        )
+        self._find_highest = Prepared(engine, sa.select(sa.func.max(sent.last)).where(of_terminal))
+        upload = self._insert(uploads).values({name: sa.bindparam(name) for name in UPLOAD_COLUMNS})
+        self._insert_upload = Prepared(
+            engine,
+            upload.on_conflict_do_update(
+                index_elements=[sent.batch_key], set_={"receipt": upload.excluded.receipt}
+            ),
+        )
+        self._find_ending = Prepared(
+            engine,
+            sa.select(sent.last, sent.signed_s, sent.head).where(
+                of_terminal, sent.last == sa.bindparam("last")
+            ),
+        )
+        self._find_touching = Prepared(
+            engine,
+            sa.select(sent.first, sent.before_hash, sent.hashes, sent.head).where(
+                of_terminal, sent.last >= sa.bindparam("begin"), sent.first <= sa.bindparam("end")
+            ),
+        )
+        self._find_loads = PairLookup(
+            engine, (loads.c.card, loads.c.counter, loads.c.record), loads.c.card, loads.c.counter
+        )
+        self._find_accounts = PairLookup(
+            engine, (accounts.c.id, accounts.c.kind, accounts.c.owner), accounts.c.kind, accounts.c.owner
+        )
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -257,27 +340,15 @@ class Ledger:
     ) -> dict[tuple[bytes, int], dict[bytes, tuple[int, int, bytes]]]:
         """For each (card, sequence): body digest → (id, state, raw record)."""
         found: dict[tuple[bytes, int], dict[bytes, tuple[int, int, bytes]]] = {}
-        columns = (records.c.card, records.c.sequence, records.c.body_digest, records.c.id, records.c.state)
-        where = sa.tuple_(records.c.card, records.c.sequence)
-        for chunk in _chunks(list(keys)):
-            for card, sequence, digest, number, state, raw in connection.execute(
-                sa.select(*columns, records.c.raw).where(where.in_(chunk))
-            ):
-                found.setdefault((card, sequence), {})[digest] = (number, state, raw)
+        for card, sequence, digest, number, state, raw in self._find_bodies(connection, keys):
+            found.setdefault((card, sequence), {})[digest] = (number, state, raw)
         return found
 
     def known_loads(
         self, connection: Connection, keys: Iterable[tuple[bytes, int]]
     ) -> dict[tuple[bytes, int], int]:
         """For each (card, load counter) the id of its receipt."""
-        found = {}
-        where = sa.tuple_(loads.c.card, loads.c.counter)
-        for chunk in _chunks(list(keys)):
-            for card, counter, record in connection.execute(
-                sa.select(loads.c.card, loads.c.counter, loads.c.record).where(where.in_(chunk))
-            ):
-                found[card, counter] = record
-        return found
+        return {(card, counter): record for card, counter, record in self._find_loads(connection, keys)}
 
     def next_record(self, connection: Connection) -> int:
         """The id of the next record. Writers take turns, so that it is free."""
@@ -286,12 +357,39 @@ class Ledger:
             + 1
         )
 
+    def receipt(self, connection: Connection, batch_key: bytes) -> bytes | None:
+        """The receipt that an upload got."""
+        rows = self._find_receipt.find(connection, (batch_key,))
+        return bytes(rows[0][0]) if rows else None
+
+    def highest(self, connection: Connection, payee: bytes, terminal: bytes) -> int:
+        """The highest entry that is held of a terminal, 0 for none."""
+        return int(self._find_highest.find(connection, (payee, terminal))[0][0] or 0)
+
+    def uploads_touching(
+        self, connection: Connection, payee: bytes, terminal: bytes, first: int, last: int
+    ) -> Sequence[Any]:
+        """Uploads of a terminal that overlap, or border on, the entries first to last: (first, before,
+        hashes, head).
+        """
+        return self._find_touching.find(connection, (payee, terminal, first - 1, last + 1))
+
+    def latest_upload(self, connection: Connection, payee: bytes, terminal: bytes) -> Any:
+        """(last, signed_s, head) of the upload that reaches furthest, or None."""
+        highest = self.highest(connection, payee, terminal)
+        rows = self._find_ending.find(connection, (payee, terminal, highest))
+        return rows[0] if rows else None
+
+    def keep_upload(self, connection: Connection, row: tuple[Any, ...]) -> None:
+        """Keep an upload, given in the order of UPLOAD_COLUMNS; one that came before gets the newer receipt."""
+        self._insert_upload.run(connection, [row])
+
     def certificates_by_digest(self, connection: Connection, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """Card certificates (178 bytes) that came earlier, by their digests."""
         columns = certificates.c.digest, certificates.c.raw
         return {
             digest: raw
-            for chunk in _chunks(list(digests))
+            for chunk in chunks(list(digests))
             for digest, raw in connection.execute(sa.select(*columns).where(certificates.c.digest.in_(chunk)))
         }
 
@@ -302,8 +400,7 @@ class Ledger:
 
     def post(self, connection: Connection, posting: Posting) -> None:
         """Write what a batch changes."""
-        if posting.records:
-            connection.execute(sa.insert(records), posting.records)
+        self._insert_records.run(connection, posting.records)
         self._post_transfers(connection, posting.transfers)
         if posting.loads:
             connection.execute(sa.insert(loads), posting.loads)
@@ -329,22 +426,9 @@ class Ledger:
             debit, credit = ids[item.debit], ids[item.credit]
             changes[debit] = changes.get(debit, 0) - item.amount_fen
             changes[credit] = changes.get(credit, 0) + item.amount_fen
-            rows.append(
-                {
-                    "reason": item.reason,
-                    "record": item.record,
-                    "debit": debit,
-                    "credit": credit,
-                    "amount_fen": item.amount_fen,
-                }
-            )
-        connection.execute(sa.insert(transfers), rows)
-        connection.execute(
-            sa.update(accounts)
-            .where(accounts.c.id == sa.bindparam("account"))
-            .values(balance_fen=accounts.c.balance_fen + sa.bindparam("change")),
-            [{"account": number, "change": change} for number, change in sorted(changes.items())],
-        )
+            rows.append((item.reason, item.record, debit, credit, item.amount_fen))
+        self._insert_transfers.run(connection, rows)
+        self._change_balance.run(connection, [(change, number) for number, change in sorted(changes.items())])
 
     def _accounts(self, connection: Connection, wanted: Iterable[Account]) -> dict[Account, int]:
         """The ids of accounts; those that are new are opened with a balance of 0."""
@@ -352,21 +436,17 @@ class Ledger:
             self._account_ids.clear()
         missing = [account for account in wanted if account not in self._account_ids]
         if missing:
-            self._find_accounts(connection, missing)
+            self._note_accounts(connection, missing)
             new = [account for account in missing if account not in self._account_ids]
             if new:
                 rows = [{"kind": kind, "owner": owner, "balance_fen": 0} for kind, owner in new]
                 connection.execute(sa.insert(accounts), rows)
-                self._find_accounts(connection, new)
+                self._note_accounts(connection, new)
         return self._account_ids
 
-    def _find_accounts(self, connection: Connection, wanted: Sequence[Account]) -> None:
-        where = sa.tuple_(accounts.c.kind, accounts.c.owner)
-        for chunk in _chunks([(int(kind), owner) for kind, owner in wanted]):
-            for number, kind, owner in connection.execute(
-                sa.select(accounts.c.id, accounts.c.kind, accounts.c.owner).where(where.in_(chunk))
-            ):
-                self._account_ids[AccountKind(kind), owner] = number
+    def _note_accounts(self, connection: Connection, wanted: Sequence[Account]) -> None:
+        for number, kind, owner in self._find_accounts(connection, wanted):
+            self._account_ids[kind, owner] = number
 
     def _post_sales(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """The latest entry of a sale tells its state, in whatever order uploads arrive."""
@@ -422,7 +502,12 @@ def _make_durable(connection: Any, _record: object) -> None:
     """WAL with synchronous FULL, read back: with less, a power cut loses what was acknowledged."""
     connection.isolation_level = None  # transactions are begun by hand, below
     cursor = connection.cursor()
-    for name, value in (("journal_mode", "wal"), ("synchronous", "full"), ("wal_autocheckpoint", "20000")):
+    for name, value in (
+        ("journal_mode", "wal"),
+        ("synchronous", "full"),
+        ("cache_size", "-65536"),
+        ("wal_autocheckpoint", "20000"),
+    ):
         cursor.execute(f"PRAGMA {name} = {value}")
     cursor.execute("PRAGMA busy_timeout = 10000")
     mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
@@ -436,11 +521,6 @@ def _begin(connection: Connection) -> None:
     """A writer takes its turn at once: two that read first and then both write would deadlock."""
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
 
 
 def _cause(error: Exception) -> str:

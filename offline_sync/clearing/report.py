@@ -14,6 +14,9 @@ from offline_sync.clearing.ledger import (
     evidence,
     loads,
     orders,
+    record_payee,
+    record_reference,
+    record_terminal,
     records,
     rejected,
     sales,
@@ -209,13 +212,12 @@ def _disposition() -> tuple[Any, Any]:
         .where(sales.c.state.in_([SaleState.GRANTED, *_NOT_SOLD]))
         .subquery()
     )
-    terminal = func.substr(records.c.raw, 55, 4)  # byte 54 of the body; substr counts from 1
     joined = records.outerjoin(
         told,
         sa.and_(
-            told.c.payee == records.c.payee,
-            told.c.reference == records.c.reference,
-            told.c.terminal == terminal,
+            told.c.payee == record_payee,
+            told.c.reference == record_reference,
+            told.c.terminal == record_terminal,
         ),
     )
     granted = sa.or_(records.c.state == SaleState.GRANTED, told.c.state == SaleState.GRANTED)
@@ -226,10 +228,10 @@ def _disposition() -> tuple[Any, Any]:
 def _payees(connection: Connection) -> list[PayeeLine]:
     joined, disposition = _disposition()
     rows = connection.execute(
-        select(records.c.payee, disposition, func.count(), func.sum(records.c.amount_fen))
+        select(record_payee, disposition, func.count(), func.sum(records.c.amount_fen))
         .select_from(joined)
         .where(records.c.kind == PAYMENT)
-        .group_by(records.c.payee, disposition)
+        .group_by(record_payee, disposition)
     )
     counts: dict[tuple[bytes, int], Count] = {
         (payee, what): Count(number, int(amount)) for payee, what, number, amount in rows
@@ -317,10 +319,10 @@ def gaps(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def _paid_not_granted(connection: Connection) -> list[PaymentLine]:
     joined, disposition = _disposition()
     columns = (
-        records.c.payee,
+        record_payee,
         records.c.card,
         records.c.sequence,
-        records.c.reference,
+        record_reference,
         records.c.amount_fen,
     )
     rows = connection.execute(

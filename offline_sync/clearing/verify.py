@@ -61,6 +61,7 @@ class Verifier:
         self.trust = trust
         self._clock = clock
         self._cache_size = cache_size
+        self._acquirers: set[bytes] = set()
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
     def terminal(self, raw: bytes, signed_s: int) -> Known:
@@ -169,12 +170,16 @@ class Verifier:
             if record.payee != card.authority + bytes(4):
                 raise RecordRefused("issuer", "the load receipt names another issuer than the card's")
             return
+        number = record.payee[:4]
+        if number in self._acquirers:
+            return
         try:
-            operator = self.trust.operator(record.payee[:4])
+            operator = self.trust.operator(number)
         except AuthorityUnknown as error:
             raise RecordRefused("payee-unknown", str(error)) from None
         if not operator.klass & certificates.CLASS_ACQUIRING:
             raise RecordRefused("payee-unknown", "the payee belongs to an operator that has no payees")
+        self._acquirers.add(number)
 
     def _certificate(self, raw: bytes, kind: int) -> Known:
         known = self._known.get(raw)

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from hardwallet import certificates, records
@@ -240,7 +240,7 @@ def resigned(card: Card, record: Record) -> Record:
     """The same body under another valid signature: (r, n − s) verifies as (r, s) does."""
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
     s = order - int.from_bytes(record.signature[32:], "big")
-    return replace(record, signature=record.signature[:32] + s.to_bytes(32, "big"))
+    return records.parse(record.body + record.signature[:32] + s.to_bytes(32, "big"))
 
 
 def journal_of(terminal: Terminal, path: object, **options: object) -> SqliteJournal:

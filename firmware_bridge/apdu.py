@@ -8,8 +8,8 @@ The four cases, short (S) and extended (E); Lc counts the data, Le says how much
     4S   CLA INS P1 P2 Lc data Le       4E   CLA INS P1 P2 00 Lc Lc data Le Le
 """
 
-from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from firmware_bridge.errors import Garbled, MalformedApdu
 
@@ -44,28 +44,35 @@ SW_NO_DIAGNOSIS = 0x6F00
 _AGAIN = "Present the card again."
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class _CommandFields(NamedTuple):
+    cla: int
+    ins: int
+    p1: int
+    p2: int
+    data: bytes
+    le: int | None
+
+
+class Command(_CommandFields):
     """A command APDU.
 
     cla, ins, p1, p2 are one byte each; data 0 to 65,535 bytes; le the most data bytes wanted back,
     1 to 65,536, None for none. Fields that don't fit raise MalformedApdu.
     """
 
-    cla: int
-    ins: int
-    p1: int
-    p2: int
-    data: bytes = b""
-    le: int | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if (self.cla | self.ins | self.p1 | self.p2) & ~0xFF:
+    def __new__(
+        cls, cla: int, ins: int, p1: int, p2: int, data: bytes = b"", le: int | None = None
+    ) -> "Command":
+        """Checks the fields; `from_bytes` gets them from bytes, where they can't be wrong."""
+        if (cla | ins | p1 | p2) & ~0xFF:
             raise MalformedApdu("CLA, INS, P1 and P2 are one byte each, 0 to 255.")
-        if len(self.data) > MAX_DATA:
-            raise MalformedApdu(f"A command carries at most {MAX_DATA} bytes of data, not {len(self.data)}.")
-        if self.le is not None and not 1 <= self.le <= MAX_LE:
-            raise MalformedApdu(f"Le is 1 to {MAX_LE} bytes, or left out; not {self.le}.")
+        if len(data) > MAX_DATA:
+            raise MalformedApdu(f"A command carries at most {MAX_DATA} bytes of data, not {len(data)}.")
+        if le is not None and not 1 <= le <= MAX_LE:
+            raise MalformedApdu(f"Le is 1 to {MAX_LE} bytes, or left out; not {le}.")
+        return super().__new__(cls, cla, ins, p1, p2, data, le)
 
     def to_bytes(self, *, extended: bool = False) -> bytes:
         """The C-APDU, in short form where it fits and `extended` doesn't ask for the long one."""
@@ -100,16 +107,16 @@ class Command:
             raise MalformedApdu(f"A command APDU has 4 to {MAX_COMMAND_LENGTH} bytes, not {total}.")
         cla, ins, p1, p2 = raw[0], raw[1], raw[2], raw[3]
         if total == 4:
-            return cls(cla, ins, p1, p2)
+            return cls._make((cla, ins, p1, p2, b"", None))
         lc = raw[4]
         if total == 5:
-            return cls(cla, ins, p1, p2, b"", lc or MAX_SHORT_LE)
+            return cls._make((cla, ins, p1, p2, b"", lc or MAX_SHORT_LE))
         if lc:
             end = 5 + lc
             if total == end:
-                return cls(cla, ins, p1, p2, raw[5:])
+                return cls._make((cla, ins, p1, p2, raw[5:], None))
             if total == end + 1:
-                return cls(cla, ins, p1, p2, raw[5:end], raw[end] or MAX_SHORT_LE)
+                return cls._make((cla, ins, p1, p2, raw[5:end], raw[end] or MAX_SHORT_LE))
             raise MalformedApdu(f"Lc says {lc} bytes of data, but {total - 5} bytes follow it.")
         return cls._from_extended_bytes(raw)
 
@@ -131,11 +138,10 @@ class Command:
 
     def with_le(self, le: int | None) -> "Command":
         """The same command asking for `le` bytes."""
-        return replace(self, le=le)
+        return Command(self.cla, self.ins, self.p1, self.p2, self.data, le)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A response APDU: 0 to 65,536 bytes of data and the status word, 16 bits."""
 
     data: bytes

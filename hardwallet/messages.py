@@ -2,7 +2,7 @@
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hardwallet.certificates import (
     APPLICATION,
@@ -82,8 +82,7 @@ _LOAD_ORDER: Final = struct.Struct(">BBBB4s4s8sIIHII16sI")
 _ORDER: Final = struct.Struct(">BBBB4s4s8sIIB32s")
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """SELECT's answer. `scheme` 4 bytes, `card` 8, `certificate_digest` 8, `nonce` 16."""
 
     version: int
@@ -100,19 +99,7 @@ class Selected:
 
     def to_bytes(self) -> bytes:
         """48 bytes: the FCI template around 44."""
-        return FCI_HEAD + _SELECTED.pack(
-            self.version,
-            self.suite,
-            self.application,
-            self.state,
-            self.unratified,
-            self.tier,
-            self.scheme,
-            self.card,
-            self.certificate_digest,
-            self.currency,
-            self.nonce,
-        )
+        return FCI_HEAD + _SELECTED.pack(*self)
 
 
 def parse_selected(raw: bytes) -> Selected:
@@ -120,7 +107,7 @@ def parse_selected(raw: bytes) -> Selected:
     here."""
     if len(raw) != SELECTED_LENGTH or raw[:4] != FCI_HEAD:
         raise NotAWallet("the card answers SELECT, but not as a hardwallet does; try another card")
-    selected = Selected(*_SELECTED.unpack(raw[4:]))
+    selected = Selected._make(_SELECTED.unpack_from(raw, len(FCI_HEAD)))
     if selected.version != VERSION or selected.application != APPLICATION:
         raise NotAWallet(
             f"the card speaks version {selected.version}, application {selected.application} of the "
@@ -167,8 +154,7 @@ class SaleRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(NamedTuple):
     """The 58 bytes of a sale as a card reads them."""
 
     version: int
@@ -189,7 +175,7 @@ def parse_sale(raw: bytes) -> Sale:
     """A sale of 58 bytes. Raises Malformed only for another length: what it says is the card's to judge."""
     if len(raw) != SALE_LENGTH:
         raise Malformed(f"a sale has {SALE_LENGTH} bytes, not {len(raw)}")
-    return Sale(*_SALE.unpack(raw))
+    return Sale._make(_SALE.unpack(raw))
 
 
 def payment_head(scheme: bytes, card: bytes, certificate_digest: bytes, sequence: int, sale: bytes) -> bytes:

@@ -2,8 +2,7 @@
 section 4)."""
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hardwallet.errors import Malformed
 
@@ -30,8 +29,7 @@ MAX_AMOUNT_FEN: Final = 2**31 - 1
 _BODY: Final = struct.Struct(">BBBB4s8s8sI8s12sIH4sI16sIBBBIIHB")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record, decoded. Lengths as in the layout; amounts in fen, times in seconds since 1970."""
 
     kind: int
@@ -83,7 +81,7 @@ def parse(raw: bytes) -> Record:
     fields = _BODY.unpack(body)
     if fields[-1] != 0:
         raise Malformed("a record whose last body byte is not zero")
-    record = Record(*(*fields[:-1], body, raw[BODY_LENGTH:]))
+    record = Record._make((*fields[:-1], body, raw[BODY_LENGTH:]))
     if record.kind not in (PAYMENT, LOAD, REFUND):
         raise Malformed(f"a record of unknown type {record.kind:02X}")
     if record.version != 1 or record.application != 1:

@@ -102,6 +102,15 @@ def _decline(reason: str, status_word: int = sw.OK, sale: Sale | None = None) ->
     return _Stop(Tap(Outcome.DECLINED, reason, status_word, sale))
 
 
+_REMEDIES: Final = {
+    sw.PAYEE_UNKNOWN,
+    sw.CERTIFICATE_UNKNOWN,
+    sw.TRANSIT_ALLOWANCE_USED_UP,
+    sw.TOO_MANY_UNRATIFIED,
+}
+"""Refusals after which the terminal does what the card asks for, and asks again."""
+
+
 def _no_model() -> float:
     return 0.0
 
@@ -273,12 +282,7 @@ class _Tap:
             sale.profile,
         )
         identity = terminal.identity if sale.profile == RETAIL else None
-        remedies: Final[dict[int, Callable[[], None]]] = {
-            sw.PAYEE_UNKNOWN: lambda: self._present(now),
-            sw.CERTIFICATE_UNKNOWN: lambda: self._present(now),
-            sw.TRANSIT_ALLOWANCE_USED_UP: lambda: self._prove(now),
-            sw.TOO_MANY_UNRATIFIED: lambda: self._carry_first(card, now),
-        }
+        tried: set[int] = set()
         while True:
             try:
                 outcome = self._session.pay(request, card, identity, pin, terminal.entropy)
@@ -290,19 +294,24 @@ class _Tap:
                     identity is not None and refused.sw not in (sw.CERTIFICATE_UNKNOWN, sw.SIGNATURE_WRONG)
                 )
                 self._lap("pay")
-                remedy = remedies.pop(refused.sw, None)
-                if remedy is None:
+                if refused.sw in tried or refused.sw not in _REMEDIES:
                     raise self._refused(sale, refused, now) from None
-                self._remedy(remedy, sale, now)
+                tried.add(refused.sw)
+                self._remedy(refused.sw, sale, card, now)
             except CardMisbehaved as error:
                 raise _Stop(Tap(Outcome.UNRESOLVED, str(error), sale=sale)) from None
             except BridgeError as error:
                 raise _Stop(Tap(Outcome.UNRESOLVED, str(error), sale=sale)) from None
 
-    def _remedy(self, remedy: Callable[[], None], sale: Sale, now: int) -> None:
+    def _remedy(self, status_word: int, sale: Sale, card: KnownCard, now: int) -> None:
         """What the card asked for before it pays. It has not paid yet, so a failure ends in *no*."""
         try:
-            remedy()
+            if status_word == sw.TRANSIT_ALLOWANCE_USED_UP:
+                self._prove(now)
+            elif status_word == sw.TOO_MANY_UNRATIFIED:
+                self._carry_first(card, now)
+            else:
+                self._present(now)
         except BridgeError as error:
             self._reopen(sale, "the card left before it paid", now)
             raise _Stop(Tap(Outcome.TRY_AGAIN, str(error), sale=sale)) from None
@@ -436,7 +445,9 @@ class _Tap:
 
     def _lap(self, name: str) -> None:
         host_s, modelled_ms = self._terminal.stopwatch(), self._modelled_ms()
-        phase = self._phases.setdefault(name, Phase())
+        phase = self._phases.get(name)
+        if phase is None:
+            phase = self._phases[name] = Phase()
         phase.host_ms += (host_s - self._mark[0]) * 1000
         phase.modelled_ms += modelled_ms - self._mark[1]
         self._mark = (host_s, modelled_ms)

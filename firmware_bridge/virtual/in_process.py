@@ -30,7 +30,8 @@ class InProcessReader:
         self._card = card
         self._uri = uri
         self._on_close = on_close
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._present = present
         self._powered = False
         self._session = 0
@@ -143,7 +144,7 @@ class InProcessReader:
         self._present = False
 
     def _exchange(self, session: int, command: bytes) -> bytes:
-        with self._changed:
+        with self._lock:
             if session != self._session:
                 raise ReaderGone("The reader is closed. Open it again.") if self._closed else CardGone(_GONE)
             self.exchanges += 1

@@ -360,14 +360,13 @@ class Card:
         if retail:
             self._check_retail(session, sale, raw, retail, pin)
             session.proved = True
-            state = state.changed(transit_count=0, transit_amount_fen=0)
         paid = self._find_payment(raw)
         if paid is not None:
             return self._already_paid(raw, paid)
         if state.flags & FLAG_BLOCKED:
             raise Refused(sw.BLOCKED)
         if not retail:
-            state = self._within_transit_allowance(state, sale)
+            self._want_transit_allowance(state, sale)
         self._check_limits(state, sale.amount_fen)
         cvm = self._check_pin(session, sale.amount_fen, raw, pin)
         return self._commit_payment(session, state, sale, raw, cvm)
@@ -422,13 +421,12 @@ class Card:
         )
         return bytes((outcome,)) + record + self._sign(proof)
 
-    def _within_transit_allowance(self, state: State, sale: m.Sale) -> State:
+    def _want_transit_allowance(self, state: State, sale: m.Sale) -> None:
         if not self._knows_transit_payee(sale.payee):
             raise Refused(sw.PAYEE_UNKNOWN)
         count, amount_fen = state.transit_count + 1, state.transit_amount_fen + sale.amount_fen
         if count > state.limits.transit_count or amount_fen > state.limits.transit_amount_fen:
             raise Refused(sw.TRANSIT_ALLOWANCE_USED_UP)
-        return state.changed(transit_count=count, transit_amount_fen=amount_fen)
 
     def _knows_transit_payee(self, payee: bytes) -> bool:
         for place in range(TERMINAL_PLACES):
@@ -469,8 +467,10 @@ class Card:
         limit_state = _offline_bit(offline_fen, limits.offline_total_fen)
         if sale.amount_fen > limits.pin_free_fen:
             limit_state |= r.LIMIT_PIN_ASKED
+        transit_count = transit_fen = 0  # a retail terminal has just proved itself
         if sale.profile == r.TRANSIT:
             limit_state |= r.LIMIT_TRANSIT_ALLOWANCE
+            transit_count, transit_fen = state.transit_count + 1, state.transit_amount_fen + sale.amount_fen
         tail = (
             bytes((cvm, limit_state))
             + balance_fen.to_bytes(4, "big")
@@ -485,6 +485,8 @@ class Card:
                 sequence=sequence,
                 spent_fen=spent_fen,
                 unratified=[*state.unratified, (sequence - 1) % JOURNAL_ENTRIES],
+                transit_count=transit_count,
+                transit_amount_fen=transit_fen,
             )
         )
         session.spent = True

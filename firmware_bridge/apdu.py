@@ -74,6 +74,11 @@ class Command(_CommandFields):
             raise MalformedApdu(f"Le is 1 to {MAX_LE} bytes, or left out; not {le}.")
         return super().__new__(cls, cla, ins, p1, p2, data, le)
 
+    def __repr__(self) -> str:
+        # The data may be a PIN.
+        header = f"{self.cla:02X} {self.ins:02X} {self.p1:02X} {self.p2:02X}"
+        return f"Command({header}, {len(self.data)} bytes, le={self.le})"
+
     def to_bytes(self, *, extended: bool = False) -> bytes:
         """The C-APDU, in short form where it fits and `extended` doesn't ask for the long one."""
         data = self.data

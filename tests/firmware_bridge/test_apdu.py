@@ -146,3 +146,8 @@ def test_only_63cx_tells_tries() -> None:
     assert sw_tries_left(0x63CF) == 15
     assert sw_tries_left(0x6300) is None
     assert sw_tries_left(0x9000) is None
+
+
+def test_what_a_command_carries_is_not_in_its_repr() -> None:
+    command = Command(0x00, 0x20, 0x00, 0x80, b"123456", None)
+    assert repr(command) == str(command) == "Command(00 20 00 80, 6 bytes, le=None)"

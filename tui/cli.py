@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tui.commands import card, clearing, pos, readers, scheme, sync, terminal, trace
+from tui.demo import demo
 from tui.errors import (
     EXIT_OK,
     EXIT_REFUSED,
@@ -60,11 +61,7 @@ def _program(
     """Offline hard wallets: cards, terminals and clearing that work with no network."""
 
 
-with contextlib.suppress(ModuleNotFoundError):
-    from tui.demo import demo
-
-    app.command("demo")(demo)
-
+app.command("demo")(demo)
 readers.register(app)
 app.add_typer(scheme.app, name="scheme")
 app.add_typer(card.app, name="card")
@@ -96,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EXPECTED as error:
         _show(kind(error), message(error), as_json=as_json)
         return exit_code(error)
+    finally:
+        _settle_stdout()
 
 
 def _run(given: list[str]) -> int:
@@ -135,8 +134,15 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _settle_stdout() -> None:
+    """What can't be written now can't be at the end either: the interpreter's own flush must not find it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_stdout()
+
+
 def _discard_stdout() -> None:
-    """So that the interpreter's own flush at the end has somewhere to go."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -116,7 +116,7 @@ def tap_data(tap: Tap, *, modelled: bool) -> dict[str, Any]:
         "ratified": tap.ratified,
         "carried": tap.carried,
         "balance_fen": tap.balance_fen,
-        "sale": sale_data(tap.sale) if tap.sale is not None else None,
+        "sale": _charge_data(tap.sale) if tap.sale is not None else None,
         "record": record_data(tap.record) if tap.record is not None else None,
         "phases_ms": {
             name: {"host": round(phase.host_ms, 3)}
@@ -132,14 +132,16 @@ def tap_data(tap: Tap, *, modelled: bool) -> dict[str, Any]:
 
 def sale_data(sale: Sale) -> dict[str, Any]:
     """A sale for programs."""
+    return {**_charge_data(sale), "state": sale.state.name.lower(), "reason": sale.reason}
+
+
+def _charge_data(sale: Sale) -> dict[str, Any]:
     return {
         "number": sale.transaction,
         "reference": sale.reference.hex(),
         "amount_fen": sale.amount_fen,
-        "state": sale.state.name.lower(),
         "card": sale.card.hex(),
         "time_s": sale.time_s,
-        "reason": sale.reason,
     }
 
 

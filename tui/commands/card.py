@@ -423,12 +423,13 @@ def serve(
 
     Example: hardwallet card serve --vpcd alice.card
     """
-    from hardwallet.card.simulated import SimulatedCard
     from tui.errors import BadUsage
-    from tui.shown import show_through_vpcd
 
     if not vpcd:
         raise BadUsage(say("say where to show the card: --vpcd puts it into pcscd's virtual reader"))
+    from hardwallet.card.simulated import SimulatedCard
+    from tui.shown import show_through_vpcd
+
     card = SimulatedCard(path)
     try:
         show_through_vpcd(

@@ -69,8 +69,8 @@ def sync(
             _export(session, uploader, export, as_json=as_json)
             return
         url = clearing or session.folder.settings.clearing
-        if not url:
-            raise BadUsage(say("name clearing's address by --clearing URL, or a file by --export FILE"))
+        if not url.startswith(("http://", "https://")):
+            raise BadUsage(say("name clearing by --clearing http://HOST:PORT, or a file by --export FILE"))
         _send(session, uploader, url, tries, timeout, as_json=as_json)
 
 

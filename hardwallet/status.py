@@ -80,6 +80,11 @@ def tries_left(sw: int) -> int | None:
     return sw & 0x0F if sw & 0xFFF0 == 0x63C0 else None
 
 
+def is_known(sw: int) -> bool:
+    """Whether the protocol has this status word: then its meaning says what the card did."""
+    return sw in _WORDS or tries_left(sw) is not None
+
+
 def explain(sw: int) -> str:
     """One status word in plain words."""
     tries = tries_left(sw)

@@ -42,6 +42,7 @@ class LimitSettings(msgspec.Struct, forbid_unknown_fields=True):
     stored_fen: int = _DEFAULTS.stored_fen
     select_ms: float = _DEFAULTS.select_ms
     clock_back_s: int = _DEFAULTS.clock_back_s
+    clock_ahead_s: int = _DEFAULTS.clock_ahead_s
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,8 +73,7 @@ class TerminalFolder:
     @property
     def limits(self) -> TerminalLimits:
         """The limits of the settings."""
-        limits = self.settings.limits
-        return TerminalLimits(limits.single_fen, limits.stored_fen, limits.select_ms, limits.clock_back_s)
+        return TerminalLimits(**msgspec.structs.asdict(self.settings.limits))
 
 
 def create_terminal(

@@ -11,15 +11,16 @@ class TerminalLimits:
     """Amounts in fen, times in milliseconds and seconds.
 
     `stored_fen` bounds what may wait here, not yet acknowledged. `select_ms` is how long a card may take to
-    answer
-    SELECT: a relay shows as delay, and delay may refuse only before the card is asked to pay.
-    `clock_back_s` is how far the clock may lie before the newest entry of the journal.
+    answer SELECT: a relay shows as delay, and delay may refuse only before the card is asked to pay.
+    `clock_back_s` is how far the clock may lie before the newest entry of the journal, `clock_ahead_s` how
+    far after it, or after the start of the terminal's certificate where that is newer.
     """
 
     single_fen: int = 500_000
     stored_fen: int = 50_000_000
     select_ms: float = 1_000.0
     clock_back_s: int = 300
+    clock_ahead_s: int = 300 * 24 * 3600
 
 
 def refusal(limits: TerminalLimits, amount_fen: int, stored_fen: int) -> str | None:

@@ -22,11 +22,12 @@ from hardwallet.errors import (
     CardMisbehaved,
     CardRefused,
     CertificateRefused,
+    Malformed,
     NotAWallet,
     WalletError,
 )
 from hardwallet.limits import MAX_UNRATIFIED
-from hardwallet.messages import NONCE_LENGTH, SaleRequest, Selected
+from hardwallet.messages import NONCE_LENGTH, SaleRequest, Selected, pin_field
 from hardwallet.records import PAYMENT, RETAIL, Record
 from hardwallet.session import KnownCard, PayOutcome, WalletSession
 from pos_terminal.errors import JournalFull, ReferenceReused
@@ -110,6 +111,39 @@ _REMEDIES: Final = {
 }
 """Refusals after which the terminal does what the card asks for, and asks again."""
 
+_SEARCHED: Final = {
+    sw.BLOCKED,
+    sw.PAYEE_UNKNOWN,
+    sw.TRANSIT_ALLOWANCE_USED_UP,
+    sw.ABOVE_SINGLE_LIMIT,
+    sw.TOO_MANY_UNRATIFIED,
+    sw.JOURNAL_FULL,
+    sw.OFFLINE_TOTAL_USED_UP,
+    sw.BALANCE_TOO_LOW,
+    sw.PIN_WANTED,
+    sw.PIN_LOCKED,
+}
+"""Refusals that a card gives only after it looked for the sale in its journal (docs/protocol.md, section 9):
+it has not paid it in an earlier tap either."""
+
+
+_ENDED: Final = {
+    SaleState.GRANTED: (Outcome.ALREADY_GRANTED, "this payment was granted before"),
+    SaleState.PAID_NOT_GRANTED: (
+        Outcome.PAID_NOT_GRANTED,
+        "the sale was given up before; the payment returns to the card's account",
+    ),
+}
+"""What a sale that has its payment already is told as, when it is asked for again."""
+
+
+def _want_pin(pin: str) -> None:
+    """A PIN that is none costs no try: the card never sees it."""
+    try:
+        pin_field(pin)
+    except Malformed as error:
+        raise _Stop(Tap(Outcome.PIN_WANTED, str(error))) from None
+
 
 def _no_model() -> float:
     return 0.0
@@ -153,23 +187,34 @@ class _Tap:
         self._mark = (terminal.stopwatch(), modelled_ms())
         self._proved = False
         self._presented = False
+        self._nonce = b""
+        self._asked_before = False  # by a tap that never knew the answer
 
     def run(self, charge: Charge, pin: str) -> Tap:
         """The tap, from SELECT to carrying."""
         now = self._terminal.now()
         card: KnownCard | None = None
         try:
+            _want_pin(pin)
             selected = self._select()
             card = self._know(selected, now, wants_agreement=bool(pin))
             sale = self._ask(charge, selected, now)
             result = self._settle(sale, self._pay(sale, card, pin, now), now)
         except _Stop as stop:
-            result = stop.tap
+            result = self._never_no(stop.tap, charge)
         self._lap("decide")
         result.phases = self._phases
         self._decided(result)
         if card is not None and result.outcome not in (Outcome.UNRESOLVED, Outcome.TRY_AGAIN):
             self._after(result, card, now)
+        return result
+
+    def _never_no(self, result: Tap, charge: Charge) -> Tap:
+        """The result, but never *no* for a sale whose card may have paid in this tap or an earlier one."""
+        if isinstance(charge, Sale) and result.outcome in (Outcome.DECLINED, Outcome.TRY_AGAIN):
+            kept = self._journal.sale(charge.reference)
+            if kept is not None and kept.state is SaleState.UNRESOLVED:
+                result.outcome, result.sale = Outcome.UNRESOLVED, kept
         return result
 
     # ------------------------------------------------------------------ before the card is asked
@@ -219,7 +264,10 @@ class _Tap:
         )
         self._presented = own is not None
         kept = CardCertificate(card.certificate.to_bytes(), card.agreement_key)
-        self._journal.keep_certificate(self._session.selected.certificate_digest, kept)
+        try:
+            self._journal.keep_certificate(self._session.selected.certificate_digest, kept)
+        except JournalFull as error:
+            raise _decline(str(error)) from None
         return card
 
     def _checked(self, look: Callable[[], KnownCard]) -> KnownCard:
@@ -234,31 +282,41 @@ class _Tap:
 
     def _ask(self, charge: Charge, selected: Selected, now: int) -> Sale:
         """Whether the card may be asked; in retail, that it is asked is durable before it is."""
-        terminal = self._terminal
         sale = self._sale(charge, selected.card, now)
-        stored_fen = self._journal.waiting_fen()
-        reason = refusal(terminal.limits, sale.amount_fen, stored_fen)
+        reason = refusal(self._terminal.limits, sale.amount_fen, self._journal.waiting_fen())
         if reason is not None:
             raise _decline(reason, sale=sale)
         try:
             self._journal.require_space()
+            self._nonce = self._terminal.entropy(NONCE_LENGTH)
             if sale.profile == RETAIL:
-                earlier = self._journal.sale(sale.reference)
-                if earlier and earlier.state is SaleState.UNRESOLVED and earlier.card != selected.card:
-                    reason = "another card was asked for this sale: present that one, or give the sale up"
-                    raise _Stop(Tap(Outcome.OTHER_CARD, reason, sale=earlier))
-                self._journal.open_sale(sale)
+                self._open(sale)
         except (JournalFull, ReferenceReused) as error:
             raise _decline(str(error), sale=sale) from None
         self._lap("ask")
         return sale
+
+    def _open(self, sale: Sale) -> None:
+        earlier = self._journal.sale(sale.reference)
+        if earlier is not None and earlier.state in _ENDED and earlier.amount_fen == sale.amount_fen:
+            outcome, reason = _ENDED[earlier.state]
+            raise _Stop(Tap(outcome, reason, sale=earlier))
+        if earlier is not None and earlier.state is SaleState.UNRESOLVED:
+            if earlier.card != sale.card:
+                reason = "another card was asked for this sale: present that one, or give the sale up"
+                raise _Stop(Tap(Outcome.OTHER_CARD, reason, sale=earlier))
+            self._asked_before = True
+        self._journal.open_sale(sale)
 
     def _sale(self, charge: Charge, card: bytes, now: int) -> Sale:
         terminal = self._terminal
         if not isinstance(charge, Fare):
             return replace(charge, card=card, state=SaleState.UNRESOLVED)
         reference = ride_reference(terminal.suite.hash, charge, card)
-        number = terminal.transaction(now)
+        try:
+            number = terminal.transaction(now)
+        except JournalFull as error:
+            raise _decline(str(error)) from None
         return Sale(
             reference, charge.amount_fen, terminal.trust.currency, terminal.profile, number, now, card=card
         )
@@ -277,7 +335,7 @@ class _Tap:
             sale.currency,
             certificate.terminal,
             sale.transaction,
-            terminal.entropy(NONCE_LENGTH),
+            self._nonce,
             now,
             sale.profile,
         )
@@ -294,17 +352,19 @@ class _Tap:
                     identity is not None and refused.sw not in (sw.CERTIFICATE_UNKNOWN, sw.SIGNATURE_WRONG)
                 )
                 self._lap("pay")
+                if not sw.is_known(refused.sw):
+                    raise _Stop(Tap(Outcome.UNRESOLVED, str(refused), refused.sw, sale)) from None
+                if refused.sw in _SEARCHED or sw.tries_left(refused.sw) is not None:
+                    self._asked_before = False
                 if refused.sw in tried or refused.sw not in _REMEDIES:
                     raise self._refused(sale, refused, now) from None
                 tried.add(refused.sw)
                 self._remedy(refused.sw, sale, card, now)
-            except CardMisbehaved as error:
-                raise _Stop(Tap(Outcome.UNRESOLVED, str(error), sale=sale)) from None
-            except BridgeError as error:
+            except (CardMisbehaved, BridgeError) as error:
                 raise _Stop(Tap(Outcome.UNRESOLVED, str(error), sale=sale)) from None
 
     def _remedy(self, status_word: int, sale: Sale, card: KnownCard, now: int) -> None:
-        """What the card asked for before it pays. It has not paid yet, so a failure ends in *no*."""
+        """What the card asked for before it pays. It has not paid in this tap, so a failure ends in *no*."""
         try:
             if status_word == sw.TRANSIT_ALLOWANCE_USED_UP:
                 self._prove(now)
@@ -317,13 +377,14 @@ class _Tap:
             raise _Stop(Tap(Outcome.TRY_AGAIN, str(error), sale=sale)) from None
         except CardRefused as refused:
             raise self._refused(sale, refused, now) from None
-        except WalletError as error:
+        except (WalletError, JournalFull) as error:
             self._reopen(sale, str(error), now)
             raise _decline(str(error), sale=sale) from None
         self._lap("remedy")
 
     def _refused(self, sale: Sale, refused: CardRefused, now: int) -> _Stop:
-        """The card said no: it debited nothing, and the sale is open for another try or another card."""
+        """The card said no: it debited nothing now, and the sale is open for another try or another card,
+        unless an earlier tap may have been paid."""
         self._reopen(sale, sw.explain(refused.sw), now)
         if refused.sw == sw.PIN_WANTED:
             outcome = Outcome.PIN_WANTED
@@ -337,7 +398,7 @@ class _Tap:
         return _Stop(result)
 
     def _reopen(self, sale: Sale, reason: str, now: int) -> None:
-        if sale.profile == RETAIL:
+        if sale.profile == RETAIL and not self._asked_before:
             self._journal.change_sale(sale.reference, SaleState.OPEN, reason, now)
 
     def _balance(self, now: int) -> int | None:
@@ -378,28 +439,28 @@ class _Tap:
         record = outcome.record
         result = Tap(Outcome.GRANTED, sale=sale, record=record, recovered=not outcome.fresh)
         result.balance_fen = record.balance_fen
+        stored = None if outcome.fresh else self._journal.payment(record.card, record.sequence)
         if not self._is_own(record):
-            self._journal.keep_carried(record, now)
             result.outcome = Outcome.ALREADY_GRANTED
             result.reason = f"paid at terminal {record.terminal.hex()} of this payee"
-        elif outcome.fresh or not self._is_kept(record):
+            self._journal.keep_carried(record, now)
+            if sale.profile == RETAIL:
+                self._journal.change_sale(sale.reference, SaleState.GIVEN_UP, result.reason, now)
+        elif stored is None:
             self._journal.keep_payment(record, SaleState.GRANTED, now)
-        elif self._was_granted(record):
-            result.outcome = Outcome.ALREADY_GRANTED
-            result.reason = "this payment was granted before"
-        else:
+        elif stored.record.body != record.body:
             result.outcome = Outcome.PAID_NOT_GRANTED
-            result.reason = "the sale was given up before; the payment returns to the card's account"
+            result.reason = "two payments bear this card's number and sequence: one of the cards is a copy"
+            self._journal.keep_payment(record, SaleState.PAID_NOT_GRANTED, now)
+        else:
+            state = SaleState.GRANTED if stored.granted else SaleState.PAID_NOT_GRANTED
+            result.outcome, result.reason = _ENDED[state]
         self._lap("keep")
         return result
 
     def _is_kept(self, record: Record) -> bool:
         stored = self._journal.payment(record.card, record.sequence)
         return stored is not None and stored.record.body == record.body
-
-    def _was_granted(self, record: Record) -> bool:
-        stored = self._journal.payment(record.card, record.sequence)
-        return stored is not None and stored.granted
 
     def _is_own(self, record: Record) -> bool:
         certificate = self._terminal.identity.certificate
@@ -415,6 +476,7 @@ class _Tap:
                 result.ratified = self._session.ratify(result.record)
                 self._lap("ratify")
             if self._session.selected.unratified:
+                self._journal.require_space()
                 self._prove(now)
                 result.carried = self._carry(card, now)
                 self._lap("carry")

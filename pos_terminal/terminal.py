@@ -70,8 +70,14 @@ class Terminal:
                 "this machine's date lies outside the dates of the terminal's certificate; "
                 "set the clock, or renew the certificate if the date is right"
             )
-        if now + self.limits.clock_back_s < self.journal.last_time_s():
+        newest = self.journal.last_time_s()
+        if now + self.limits.clock_back_s < newest:
             raise ClockWrong("this machine's clock went back behind its newest sale; set the clock first")
+        if now - self.limits.clock_ahead_s > max(newest, certificate.not_before):
+            raise ClockWrong(
+                "this machine's clock stands very long after its newest sale; set the clock, "
+                "or raise clock_ahead_s in the terminal's settings if the date is right"
+            )
         return now
 
     def transaction(self, now_s: int) -> int:

@@ -1,0 +1,332 @@
+"""A counter to test at: cards that cost nothing to copy, terminals on real journals, short words for taps."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from firmware_bridge.link import CardLink
+from firmware_bridge.virtual.in_process import InProcessReader
+from firmware_bridge.virtual.tear import TearMoment
+from hardwallet.card.applet import Card
+from hardwallet.card.identity import CardIdentity
+from hardwallet.card.memory import CardMemory
+from hardwallet.certificates import (
+    CARD,
+    CLASS_RETAIL,
+    CLASS_TRANSIT,
+    Certificate,
+    TrustBundle,
+    agreement_digest,
+    digest,
+    signed,
+)
+from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, create_scheme, open_scheme
+from hardwallet.records import Record
+from hardwallet.session import KnownCard, TerminalIdentity, WalletSession
+from hardwallet.suites import International, SigningKey, Suite
+from offline_sync.journal import SqliteJournal
+from pos_terminal.limits import TerminalLimits
+from pos_terminal.ports import Journal
+from pos_terminal.tap import Tap, tap
+from pos_terminal.terminal import Charge, Fare, Terminal
+
+PASSPHRASE: Final = b"a passphrase for tests"
+NOW: Final = 1_790_000_000  # September 2026
+PIN: Final = "271828"
+WRONG_PIN: Final = "314159"
+VEHICLE: Final = b"B042"
+SMALL: Final = 5
+LARGE: Final = 4
+SELECT: Final = 1
+PAY_KNOWN: Final = 2
+PAY_NEW: Final = 3
+
+Wrap = Callable[[CardLink], CardLink]
+
+
+def seeded(seed: object) -> Callable[[int], bytes]:
+    """Random bytes from a seed: the same in every run."""
+    return random.Random(str(seed)).randbytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Blank:
+    """A card as it was issued, loaded and given its PIN: copied for each test."""
+
+    identity: CardIdentity
+    state: bytes
+    image: bytes
+
+
+class Holder:
+    """Somebody with a card, and the reader that the card is held to."""
+
+    def __init__(self, blank: Blank, seed: object = 1) -> None:
+        self.identity = blank.identity
+        self.memory = CardMemory(blank.state, blank.image)
+        self.card = Card(blank.identity, self.memory, seeded(("card", seed)))
+        self.reader = InProcessReader(self.card)
+
+    @property
+    def number(self) -> bytes:
+        return self.identity.card
+
+    @property
+    def balance_fen(self) -> int:
+        return self.memory.state().balance_fen
+
+    @property
+    def sequence(self) -> int:
+        return self.memory.state().sequence
+
+    @property
+    def unratified(self) -> int:
+        return len(self.memory.state().unratified)
+
+    @property
+    def records(self) -> list[Record]:
+        """The payments that the card holds, oldest first."""
+        return [record for record in self.card.journal_records() if record.kind == 0xD1]
+
+    def copy(self) -> Blank:
+        """The card as it is now."""
+        return Blank(self.identity, self.memory.state().to_bytes(), self.memory.image())
+
+
+@dataclass
+class Mill:
+    """A scheme, made once, which issues cards and terminals quickly."""
+
+    folder: Path
+    suite: Suite
+    trust: TrustBundle
+    acquirer: SigningKey
+    issuer: SigningKey
+    _blanks: dict[tuple[int, int, str], Blank] = field(default_factory=dict)
+    _merchants: int = 0
+
+    def blank(self, tier: int = SMALL, balance_fen: int = 20_000, pin: str = "") -> Blank:
+        """A card of that tier, issued once."""
+        wanted = tier, balance_fen, pin
+        if wanted not in self._blanks:
+            self._blanks[wanted] = self.new_blank(tier, balance_fen, pin)
+        return self._blanks[wanted]
+
+    def new_blank(self, tier: int = SMALL, balance_fen: int = 20_000, pin: str = "") -> Blank:
+        """A card that nobody else has: loaded, and given its PIN, by the commands a real card takes."""
+        with self.issuing() as scheme:
+            identity, memory = scheme.new_card(tier, NOW, balance_fen=balance_fen)
+            holder = Holder(Blank(identity, memory.state().to_bytes(), memory.image()))
+            if balance_fen:
+                scheme.load(holder.reader.wait_for_card(0), balance_fen, NOW)
+        if pin:
+            session = WalletSession(holder.reader.wait_for_card(0), self.suite)
+            session.select()
+            known = session.exchange_certificates(self.trust, NOW, agreement=True)
+            session.change_pin("", pin, known, seeded("pin"))
+        return holder.copy()
+
+    def holder(self, tier: int = SMALL, balance_fen: int = 20_000, pin: str = "") -> Holder:
+        """Somebody with a fresh copy of a card."""
+        return Holder(self.blank(tier, balance_fen, pin))
+
+    def issuing(self) -> "_Issuing":
+        """The scheme, open for issuing."""
+        return _Issuing(self.folder)
+
+    def identity(self, klass: int = CLASS_RETAIL, merchant: int = 1) -> TerminalIdentity:
+        """A new terminal of a merchant."""
+        self._merchants += 1
+        key = self.suite.new_signing_key(seeded(("terminal", self._merchants)))
+        with self.issuing() as scheme:
+            certificate = scheme.new_terminal(klass, merchant, key.public, NOW)
+        return TerminalIdentity(certificate, digest(self.suite, certificate), key)
+
+    def terminal_certificate(self, identity: TerminalIdentity, **changes: Any) -> TerminalIdentity:
+        """The terminal with another certificate, properly signed by the acquirer."""
+        certificate = _changed(identity.certificate, self.acquirer, changes)
+        return TerminalIdentity(certificate, digest(self.suite, certificate), identity.key)
+
+    def with_certificate(self, blank: Blank, signer: SigningKey | None = None, **changes: Any) -> Blank:
+        """The card with another certificate, signed by the issuer unless told otherwise."""
+        old = blank.identity
+        certificate = _changed(old.certificate, signer or self.issuer, changes)
+        identity = CardIdentity(
+            old.suite, certificate, old.root, old.signing, old.agreement, old.secret, old.pin_salt
+        )
+        return Blank(identity, blank.state, blank.image)
+
+
+class _Issuing:
+    """`open_scheme`, each time anew: the journal's lock is held only while it is used."""
+
+    def __init__(self, folder: Path) -> None:
+        self._opened = open_scheme(folder, PASSPHRASE, seeded(("issuing", _Issuing.count)))
+        _Issuing.count += 1
+
+    count = 0
+
+    def __enter__(self) -> Scheme:
+        return self._opened.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
+
+
+def _changed(certificate: Certificate, signer: SigningKey, changes: dict[str, Any]) -> Certificate:
+    fields = {name: getattr(certificate, name) for name in Certificate.__slots__}
+    return signed(Certificate(**(fields | changes)), signer)
+
+
+def make_mill(folder: Path) -> Mill:
+    """A new scheme in an empty folder."""
+    suite = International()
+    trust = create_scheme(folder, "test", suite, PASSPHRASE, NOW, seeded("scheme"))
+    with open_scheme(folder, PASSPHRASE, seeded("keys")) as scheme:
+        return Mill(folder, suite, trust.bundle, scheme.key("acquirer"), scheme.key("issuer"))
+
+
+def other_card_certificate(mill: Mill, holder: Holder) -> Certificate:
+    """A certificate of the same card number for another key: what a counterfeiter would like to have."""
+    suite = mill.suite
+    signing, agreement = suite.new_signing_key(seeded("fake")), suite.new_agreement_key(seeded("fake"))
+    old = holder.identity.certificate
+    return Certificate(
+        *(CARD, old.suite, old.klass, old.scheme, ISSUER, old.subject, old.currency),
+        *(NOW, NOW + YEAR_S, signing.public, agreement_digest(suite, agreement.public)),
+    )
+
+
+class Time:
+    """A clock and a stopwatch that go only when told."""
+
+    def __init__(self) -> None:
+        self.now = NOW + 60
+        self.watch_s = 0.0
+
+    def clock(self) -> int:
+        return self.now
+
+    def stopwatch(self) -> float:
+        return self.watch_s
+
+
+class Counter:
+    """A place with terminals, a clock and a folder. Close it when done."""
+
+    def __init__(self, mill: Mill, folder: Path) -> None:
+        self.mill = mill
+        self.folder = folder
+        self.time = Time()
+        self._journals: list[SqliteJournal] = []
+        self._runs = 0
+
+    def journal(self, identity: TerminalIdentity, **options: Any) -> SqliteJournal:
+        """The terminal's journal, opened from its folder."""
+        certificate = identity.certificate
+        journal = SqliteJournal(
+            self.folder / f"{certificate.terminal.hex()}.sqlite",
+            scheme=certificate.scheme,
+            payee=certificate.payee,
+            terminal=certificate.terminal,
+            **options,
+        )
+        self._journals.append(journal)
+        return journal
+
+    def at(self, identity: TerminalIdentity, journal: Journal | None = None, **options: Any) -> Terminal:
+        """The terminal at work, as it is after a start of the program."""
+        return Terminal(
+            identity,
+            self.mill.trust,
+            self.mill.suite,
+            journal or self.journal(identity),
+            options.pop("clock", self.time.clock),
+            options.pop("stopwatch", self.time.stopwatch),
+            options.pop("entropy", seeded(("entropy", identity.digest, len(self._journals)))),
+            options.pop("limits", TerminalLimits()),
+            **options,
+        )
+
+    def shop(self, merchant: int = 1, **options: Any) -> Terminal:
+        """A new retail terminal."""
+        return self.at(self.mill.identity(CLASS_RETAIL, merchant), **options)
+
+    def bus(self, merchant: int = 2, **options: Any) -> Terminal:
+        """A new transit terminal."""
+        return self.at(self.mill.identity(CLASS_TRANSIT, merchant), **options)
+
+    def restart(self, terminal: Terminal, **options: Any) -> Terminal:
+        """The same terminal after its program ended and started again: what was not on the disk is gone."""
+        assert isinstance(terminal.journal, SqliteJournal)
+        terminal.journal.close()
+        return self.at(terminal.identity, **options)
+
+    def fare(self, amount_fen: int = 200) -> Fare:
+        """Another ride each time."""
+        self._runs += 1
+        return Fare(amount_fen, VEHICLE, 20260921, self._runs)
+
+    def close(self) -> None:
+        for journal in self._journals:
+            journal.close()
+
+
+def hold(
+    terminal: Terminal,
+    holder: Holder,
+    charge: Charge,
+    pin: str = "",
+    *,
+    tear: tuple[int, TearMoment] | None = None,
+    wrap: Wrap = lambda link: link,
+    decided: Callable[[Tap], None] = lambda _tap: None,
+) -> Tap:
+    """Hold the card to the terminal: one tap. `tear`: it leaves at that exchange."""
+    holder.reader.present()
+    holder.reader.tear_at(*(tear or (0, "before")))
+    link = wrap(holder.reader.wait_for_card(0))
+    try:
+        return tap(terminal, link, charge, pin, decided=decided)
+    finally:
+        link.close()
+        holder.reader.remove()
+
+
+def know(terminal: Terminal, holder: Holder) -> None:
+    """Let card and terminal meet without money: each has verified the other's certificate."""
+    holder.reader.present()
+    session = WalletSession(holder.reader.wait_for_card(0), terminal.suite)
+    session.select()
+    known: KnownCard = session.exchange_certificates(
+        terminal.trust, terminal.clock(), terminal.identity.certificate, agreement=True
+    )
+    terminal.remember(session.selected.certificate_digest, known)
+    holder.reader.remove()
+
+
+__all__ = [
+    "ACQUIRER",
+    "ISSUER",
+    "LARGE",
+    "NOW",
+    "PAY_KNOWN",
+    "PAY_NEW",
+    "PIN",
+    "SELECT",
+    "SMALL",
+    "VEHICLE",
+    "WRONG_PIN",
+    "Blank",
+    "Counter",
+    "Holder",
+    "Mill",
+    "Time",
+    "hold",
+    "know",
+    "make_mill",
+    "other_card_certificate",
+    "seeded",
+]

@@ -1,0 +1,37 @@
+"""A scheme, made once, and a counter for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hardwallet import keys
+from tests.pos_terminal.bench import Counter, Holder, Mill, make_mill
+
+
+@pytest.fixture(scope="session")
+def mill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
+    """The scheme; scrypt's cost only costs time here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_COST", 2)
+        yield make_mill(tmp_path_factory.mktemp("scheme"))
+
+
+@pytest.fixture
+def counter(mill: Mill, tmp_path: Path) -> Iterator[Counter]:
+    """A place with terminals, its journals on disk."""
+    made = Counter(mill, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def holder(mill: Mill) -> Holder:
+    """Somebody with 200.00 on a card of tier 5."""
+    return mill.holder()
+
+
+@pytest.fixture
+def rich(mill: Mill) -> Holder:
+    """Somebody with 800.00 on a card of tier 4, with a PIN."""
+    return mill.holder(4, 80_000, "271828")

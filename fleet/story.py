@@ -21,6 +21,7 @@ from fleet.upload import Arrival, clearing_service, send
 from fleet.world import World, WorldCard, WorldTerminal, create_world
 from hardwallet import status as sw
 from hardwallet.card.simulated import SimulatedCard
+from hardwallet.suites import Suite
 from pos_terminal.money import format_amount
 from pos_terminal.ports import Clock, Entropy, Stopwatch
 from pos_terminal.receipts import receipt
@@ -100,6 +101,7 @@ class Story:
 
     reader_uri: str
     stack: str
+    suite: int
     steps: list[Step]
     conservation: Conservation
 
@@ -115,11 +117,12 @@ def tell(
     stopwatch: Stopwatch,
     entropy: Entropy,
     told: Callable[[Step], None] = lambda _step: None,
+    suite: Suite | None = None,
 ) -> Story:
     """Tell the whole story on `stage`, in a folder that is removed afterwards; `told` gets each step as it
     ends."""
     with tempfile.TemporaryDirectory(prefix="hardwallet-demo-") as folder:
-        world = create_world(Path(folder), clock, stopwatch, entropy)
+        world = create_world(Path(folder), clock, stopwatch, entropy, suite)
         try:
             return _Teller(world, stage, told).tell()
         finally:
@@ -144,7 +147,8 @@ class _Teller:
         self._travel_by_bus()
         self._kill_the_till()
         accounted = self._arrive()
-        return Story(self._stage.reader.uri, self._stage.stack, self._steps, accounted)
+        suite = self._world.trust.suite.number
+        return Story(self._stage.reader.uri, self._stage.stack, suite, self._steps, accounted)
 
     @contextmanager
     def _step(self, number: str, title: str) -> Iterator[Step]:

@@ -17,7 +17,7 @@ from hardwallet.certificates import TrustBundle
 from hardwallet.issuing import Trust, create_scheme, open_scheme
 from hardwallet.keys import find_passphrase
 from hardwallet.session import WalletSession
-from hardwallet.suites import International
+from hardwallet.suites import International, Suite
 from offline_sync.journal import SqliteJournal
 from pos_terminal.folder import Settings, TerminalFolder, create_terminal
 from pos_terminal.ports import Clock, Entropy, Stopwatch
@@ -188,10 +188,12 @@ class World:
             terminal.close()
 
 
-def create_world(folder: Path, clock: Clock, stopwatch: Stopwatch, entropy: Entropy) -> World:
+def create_world(
+    folder: Path, clock: Clock, stopwatch: Stopwatch, entropy: Entropy, suite: Suite | None = None
+) -> World:
     """A new world in an empty folder: its scheme has a root, an issuing and an acquiring operator."""
     scheme_folder = folder / "scheme"
     scheme_folder.mkdir(parents=True)
     passphrase = find_passphrase(None, scheme_folder / "key", create=True)
-    trust = create_scheme(scheme_folder, "demo", International(), passphrase, clock(), entropy)
+    trust = create_scheme(scheme_folder, "demo", suite or International(), passphrase, clock(), entropy)
     return World(folder, clock, stopwatch, entropy, trust, passphrase)

@@ -1,4 +1,4 @@
-"""The cryptographic suites: one interface, the international suite behind it, room for the GM suite.
+"""The cryptographic suites: one interface, and the international suite behind it. The GM suite is in gm.py.
 
 Keys and signatures are raw bytes on every wire: a public key is 64 bytes `x‖y`, a signature 64 bytes `r‖s`
 (docs/protocol.md, section 2). Keys are loaded once and kept as objects, since loading costs a fifth of a
@@ -22,6 +22,8 @@ Entropy = Callable[[int], bytes]
 
 INTERNATIONAL: Final = 1
 GM: Final = 2
+SUITES: Final = {"international": INTERNATIONAL, "gm": GM}
+"""The suites by the names that people give them."""
 PUBLIC_KEY_LENGTH: Final = 64
 SIGNATURE_LENGTH: Final = 64
 BLOCK_LENGTH: Final = 16
@@ -244,4 +246,10 @@ def suite_by_number(number: int, *, deterministic: bool = False) -> Suite:
     """The suite of a suite byte. Raises UnknownSuite."""
     if number == INTERNATIONAL:
         return International(deterministic=deterministic)
-    raise UnknownSuite(f"suite {number:02X} is not known here; this program speaks suite 01 (international)")
+    if number == GM:
+        from hardwallet.gm import Gm  # its libraries take a while to load, and few need them
+
+        return Gm(deterministic=deterministic)
+    raise UnknownSuite(
+        f"suite {number:02X} is not known here; this program speaks 01 (international) and 02 (GM)"
+    )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tui.errors import BadUsage, CommandError
+from tui.options import SuiteName, suite_by_name
 from tui.output import report
 from tui.text import say
 
@@ -34,6 +35,7 @@ def demo(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Do without pcscd: card and terminal in one process.")
     ] = False,
+    suite: SuiteName = "international",
     as_json: Annotated[bool, typer.Option("--json", help="Write the story as JSON.")] = False,
 ) -> None:
     """Cards pay terminals that have no network; what goes wrong on the way costs nothing; the money arrives.
@@ -56,7 +58,7 @@ def demo(
         sys.stderr.write(
             say("pcscd can't be used here, so the in-process reader is: {why}", why=reason) + "\n"
         )
-    _tell(in_process=in_process or not private_pcscd.inside(), as_json=as_json)
+    _tell(suite, in_process=in_process or not private_pcscd.inside(), as_json=as_json)
 
 
 def _pcsc_usable() -> tuple[bool, str]:
@@ -69,12 +71,13 @@ def _pcsc_usable() -> tuple[bool, str]:
     return private_pcscd.available()
 
 
-def _tell(*, in_process: bool, as_json: bool) -> None:
+def _tell(suite: str, *, in_process: bool, as_json: bool) -> None:
     from fleet.open import system_clock
     from fleet.stage import InProcessStage, PcscStage
     from fleet.story import tell
     from tui.story_text import story_data, story_end, write_step
 
+    chosen = suite_by_name(suite)
     stage = InProcessStage() if in_process else PcscStage()
     if not as_json:
         stack = say("an in-process reader") if in_process else say("pcscd, pyscard and the virtual reader")
@@ -82,7 +85,12 @@ def _tell(*, in_process: bool, as_json: bool) -> None:
             say("The story goes through {stack}. The cards are simulated.", stack=stack) + "\n\n"
         )
     story = tell(
-        stage, system_clock, time.perf_counter, _ENTROPY, (lambda _step: None) if as_json else write_step
+        stage,
+        system_clock,
+        time.perf_counter,
+        _ENTROPY,
+        (lambda _step: None) if as_json else write_step,
+        chosen,
     )
     report(story_data(story), story_end(story), as_json=as_json)
     if not story.ok:

@@ -1,9 +1,15 @@
 """Options and arguments that several commands share, with one wording each."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tui.errors import BadUsage
+from tui.text import say
+
+if TYPE_CHECKING:
+    from hardwallet.suites import Suite
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 Scheme = Annotated[
@@ -49,3 +55,21 @@ PinFile = Annotated[
     Path | None, typer.Option("--pin-file", metavar="FILE", help="File of mode 0600 with the PIN.")
 ]
 Language = Annotated[str, typer.Option("--lang", metavar="en|zh", help="Language of the receipt.")]
+
+SuiteName = Annotated[
+    str,
+    typer.Option(
+        "--suite", metavar="international|gm", help="The cryptography: P-256, SHA-256, AES; or SM2, SM3, SM4."
+    ),
+]
+
+
+def suite_by_name(name: str) -> "Suite":
+    """The suite that a person named. Raises BadUsage."""
+    from hardwallet.suites import SUITES, suite_by_number
+
+    if name not in SUITES:
+        raise BadUsage(
+            say("there is no suite {name!r}; the suites are {all}", name=name, all=", ".join(SUITES))
+        )
+    return suite_by_number(SUITES[name])

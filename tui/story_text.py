@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from fleet.story import Step, Story, TapLine
+from hardwallet.suites import GM
 from tui.text import say
 
 _WIDTH = 100
@@ -50,11 +51,17 @@ def _phases(phases_ms: dict[str, float]) -> str:
 def story_end(story: Story) -> list[str]:
     """The last lines: what the story went through, and whether all held."""
     held = sum(step.ok for step in story.steps)
+    assumed = (
+        [say("No card's SM2 and SM4 times are published: those of P-256 and AES are assumed for them.")]
+        if story.suite == GM
+        else []
+    )
     return [
         say(
             "Air and card times are modelled (NXP J3R180 at 106 kbit/s, published figures); host "
             "times are measured."
         ),
+        *assumed,
         say("The arrival of a card is pcscd's polling of its virtual reader, not a part of the tap.")
         if story.stack == "pcsc"
         else say("No pcscd took part: card and terminal were in one process."),
@@ -93,6 +100,7 @@ def story_data(story: Story) -> dict[str, object]:
     return {
         "reader": {"uri": story.reader_uri, "stack": story.stack},
         "ok": story.ok,
+        "suite": story.suite,
         "steps": steps_data(story.steps),
         "conservation": {
             "ok": accounted.ok,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tui.options import AsJson, KeyFile
+from tui.options import AsJson, KeyFile, SuiteName, suite_by_name
 from tui.output import report
 from tui.text import facts, say
 
@@ -19,6 +19,7 @@ app = typer.Typer(help="Make a scheme.")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     name: Annotated[str, typer.Option("--name", help="A name for people.")] = "hardwallet",
+    suite: SuiteName = "international",
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -31,17 +32,16 @@ def init(
     from fleet.open import SCHEME_KEY_FILE, system_clock
     from hardwallet.issuing import create_scheme
     from hardwallet.keys import find_passphrase
-    from hardwallet.suites import INTERNATIONAL, suite_by_number
     from tui.errors import BadUsage, CommandError
 
+    chosen = suite_by_name(suite)
     if not name.strip() or len(name) > 80 or not name.isprintable():
         raise BadUsage(say("a scheme's name has 1 to 80 characters"))
     if (folder / "scheme.json").exists():
         raise CommandError(say("{folder} holds a scheme already; choose another folder", folder=folder))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     passphrase = find_passphrase(key_file, folder / SCHEME_KEY_FILE, create=True)
-    suite = suite_by_number(INTERNATIONAL)
-    trust = create_scheme(folder, name, suite, passphrase, system_clock(), os.urandom)
+    trust = create_scheme(folder, name, chosen, passphrase, system_clock(), os.urandom)
     bundle = trust.bundle
     operators = [operator.operator.hex() for operator in bundle.operators]
     report(
@@ -49,7 +49,7 @@ def init(
             "folder": str(folder),
             "name": trust.name,
             "scheme": bundle.scheme.hex(),
-            "suite": suite.number,
+            "suite": chosen.number,
             "operators": operators,
         },
         facts(

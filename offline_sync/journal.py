@@ -494,11 +494,12 @@ class SqliteJournal:
                 str(self.path), isolation_level=None, check_same_thread=False, cached_statements=64, timeout=0
             )
         self._database = database
+        # Before anything is read: the log's index then lives in memory, not in a file that a full disk may refuse,
+        # and no lock is taken per payment.
+        self._require_pragma("locking_mode", "exclusive", "exclusive")
         fresh = self._row("SELECT count(*) FROM sqlite_master") == (0,)
         if not fresh:
             self._require_own_schema()
-        # Exclusive before WAL: the log's index then lives in memory and no lock is taken per payment.
-        self._require_pragma("locking_mode", "exclusive", "exclusive")
         self._require_pragma("journal_mode", "wal", "wal")
         self._require_pragma("synchronous", "full", 2)
         self._require_pragma("wal_autocheckpoint", "0", 0)
@@ -1019,21 +1020,24 @@ def _meta_digest(key: str, value: bytes) -> bytes:
 
 
 def _entry_of(index: int, row: _Row | None) -> Entry:
-    """A row as an entry; a missing or unreadable one as an entry that no chain fits."""
-    if row is not None:
-        _, kind, time_s, payload, digest = row
-        if (
-            isinstance(kind, int)
-            and isinstance(time_s, int)
-            and isinstance(payload, bytes)
-            and isinstance(digest, bytes)
-            and 0 <= kind <= 255
-            and 0 <= time_s <= LATEST_TIME_S
-            and len(payload) <= chain.PAYLOAD_LIMIT
-            and len(digest) == chain.HASH_LENGTH
-        ):
-            return Entry(index, kind, time_s, payload, digest)
-    return Entry(index, 0, 0, b"", chain.NO_HASH)
+    """A row as an entry; a missing or unreadable one as an entry that no chain fits, with its hash if it has
+    one.
+    """
+    if row is None:
+        return Entry(index, 0, 0, b"", chain.NO_HASH)
+    _, kind, time_s, payload, digest = row
+    if not isinstance(digest, bytes) or len(digest) != chain.HASH_LENGTH:
+        digest = chain.NO_HASH
+    if (
+        isinstance(kind, int)
+        and isinstance(time_s, int)
+        and isinstance(payload, bytes)
+        and 0 <= kind <= 255
+        and 0 <= time_s <= LATEST_TIME_S
+        and len(payload) <= chain.PAYLOAD_LIMIT
+    ):
+        return Entry(index, kind, time_s, payload, digest)
+    return Entry(index, 0, 0, b"", digest)
 
 
 def _totals_of(row: _Row | None) -> _Totals | None:

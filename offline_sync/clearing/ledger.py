@@ -381,7 +381,7 @@ class Ledger:
         return rows[0] if rows else None
 
     def keep_upload(self, connection: Connection, row: tuple[Any, ...]) -> None:
-        """Keep an upload, given in the order of UPLOAD_COLUMNS; one that came before gets the newer receipt."""
+        """Keep an upload, in the order of UPLOAD_COLUMNS; one that came before gets the newer receipt."""
         self._insert_upload.run(connection, [row])
 
     def certificates_by_digest(self, connection: Connection, digests: Iterable[bytes]) -> dict[bytes, bytes]:

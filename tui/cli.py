@@ -124,13 +124,12 @@ def _show(name: str, text: str, *, as_json: bool) -> None:
 
 def _prepare_streams() -> None:
     """A missing stream, or a character that the terminal can't show, must not become a traceback."""
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123 - lives as long as the program
-    for name in ("stdout", "stderr"):
+    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
-        elif hasattr(stream, "reconfigure"):
+            mode = "r" if flags == os.O_RDONLY else "w"
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
+        elif flags == os.O_WRONLY and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -98,5 +98,9 @@ def trace_file(path: Path | None) -> Iterator[TextIO | None]:
             begin = file.read(len(_TRACE_BEGIN))
         if begin not in (b"", _TRACE_BEGIN):
             raise CommandError(say("{path} exists and is no trace; name another file", path=path))
-    with path.open("w", encoding="utf-8") as stream:
+    stream = path.open("w", encoding="utf-8")
+    try:
         yield stream
+    finally:
+        with suppress(OSError):  # what could not be written is known already, and costs no tap
+            stream.close()

@@ -1,0 +1,1 @@
+"""Test vectors of docs/protocol.md, one file a subject, and the script that makes them."""

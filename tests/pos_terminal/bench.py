@@ -22,7 +22,7 @@ from hardwallet.certificates import (
     digest,
     signed,
 )
-from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, create_scheme, open_scheme
+from hardwallet.issuing import ISSUER, YEAR_S, Scheme, create_scheme, open_scheme
 from hardwallet.records import Record
 from hardwallet.session import KnownCard, TerminalIdentity, WalletSession
 from hardwallet.suites import International, SigningKey, Suite
@@ -213,6 +213,15 @@ class Time:
         return self.watch_s
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A terminal as it is: its journal's file, and the cards whose keys it has at hand."""
+
+    identity: TerminalIdentity
+    content: bytes
+    known: dict[bytes, KnownCard]
+
+
 class Counter:
     """A place with terminals, a clock and a folder. Close it when done."""
 
@@ -222,12 +231,13 @@ class Counter:
         self.time = Time()
         self._journals: list[SqliteJournal] = []
         self._runs = 0
+        self._revived = 0
 
-    def journal(self, identity: TerminalIdentity, **options: Any) -> SqliteJournal:
+    def journal(self, identity: TerminalIdentity, path: Path | None = None, **options: Any) -> SqliteJournal:
         """The terminal's journal, opened from its folder."""
         certificate = identity.certificate
         journal = SqliteJournal(
-            self.folder / f"{certificate.terminal.hex()}.sqlite",
+            path or self.folder / f"{certificate.terminal.hex()}.sqlite",
             scheme=certificate.scheme,
             payee=certificate.payee,
             terminal=certificate.terminal,
@@ -260,9 +270,31 @@ class Counter:
 
     def restart(self, terminal: Terminal, **options: Any) -> Terminal:
         """The same terminal after its program ended and started again: what was not on the disk is gone."""
-        assert isinstance(terminal.journal, SqliteJournal)
-        terminal.journal.close()
-        return self.at(terminal.identity, **options)
+        journal = journal_of(terminal)
+        journal.close()
+        return self.at(terminal.identity, self.journal(terminal.identity, journal.path), **options)
+
+    def snapshot(self, terminal: Terminal) -> Snapshot:
+        """The terminal as it is. It is stopped by that."""
+        journal_of(terminal).close()
+        return Snapshot(terminal.identity, journal_of(terminal).path.read_bytes(), dict(terminal.known_cards))
+
+    def revive(self, snapshot: Snapshot, **options: Any) -> Terminal:
+        """A copy of the terminal, on a copy of its journal."""
+        self._revived += 1
+        path = self.folder / f"copy-{self._revived}.sqlite"
+        path.write_bytes(snapshot.content)
+        terminal = self.at(snapshot.identity, self.journal(snapshot.identity, path), **options)
+        terminal.known_cards.update(snapshot.known)
+        return terminal
+
+    def drop(self, terminal: Terminal) -> None:
+        """Stop a terminal that is not needed any more, and remove its journal."""
+        journal = journal_of(terminal)
+        journal.close()
+        self._journals.remove(journal)
+        journal.path.unlink()
+        journal.path.with_name(journal.path.name + ".lock").unlink()
 
     def fare(self, amount_fen: int = 200) -> Fare:
         """Another ride each time."""
@@ -272,6 +304,12 @@ class Counter:
     def close(self) -> None:
         for journal in self._journals:
             journal.close()
+
+
+def journal_of(terminal: Terminal) -> SqliteJournal:
+    """The terminal's journal, as what it is."""
+    assert isinstance(terminal.journal, SqliteJournal)
+    return terminal.journal
 
 
 def hold(
@@ -305,28 +343,3 @@ def know(terminal: Terminal, holder: Holder) -> None:
     )
     terminal.remember(session.selected.certificate_digest, known)
     holder.reader.remove()
-
-
-__all__ = [
-    "ACQUIRER",
-    "ISSUER",
-    "LARGE",
-    "NOW",
-    "PAY_KNOWN",
-    "PAY_NEW",
-    "PIN",
-    "SELECT",
-    "SMALL",
-    "VEHICLE",
-    "WRONG_PIN",
-    "Blank",
-    "Counter",
-    "Holder",
-    "Mill",
-    "Time",
-    "hold",
-    "know",
-    "make_mill",
-    "other_card_certificate",
-    "seeded",
-]

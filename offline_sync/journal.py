@@ -58,6 +58,7 @@ LATEST_TIME_S: Final = 2**32 - 1
 
 _Row = tuple[Any, ...]
 
+_STORE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # the latter when damaged names are to be told
 _POSITION: Final = struct.Struct(">Q32s")
 _SCHEMA: Final = (
     """CREATE TABLE entries (
@@ -494,8 +495,8 @@ class SqliteJournal:
                 str(self.path), isolation_level=None, check_same_thread=False, cached_statements=64, timeout=0
             )
         self._database = database
-        # Before anything is read: the log's index then lives in memory, not in a file that a full disk may refuse,
-        # and no lock is taken per payment.
+        # Before anything is read: the log's index then lives in memory, not in a file for which a full disk
+        # has no room, and no lock is taken per payment.
         self._require_pragma("locking_mode", "exclusive", "exclusive")
         fresh = self._row("SELECT count(*) FROM sqlite_master") == (0,)
         if not fresh:
@@ -947,7 +948,7 @@ class SqliteJournal:
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> None:
         try:
             self._open_database().execute(statement, values)
-        except sqlite3.Error as error:
+        except _STORE_ERRORS as error:
             raise self._translate(error) from error
 
     def _executemany(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -957,14 +958,14 @@ class SqliteJournal:
     def _row(self, statement: str, values: tuple[object, ...] = ()) -> _Row | None:
         try:
             row: _Row | None = self._open_database().execute(statement, values).fetchone()
-        except sqlite3.Error as error:
+        except _STORE_ERRORS as error:
             raise self._translate(error) from error
         return row
 
     def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[_Row]:
         try:
             return self._open_database().execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except _STORE_ERRORS as error:
             raise self._translate(error) from error
 
     def _open_database(self) -> sqlite3.Connection:
@@ -976,11 +977,13 @@ class SqliteJournal:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except _STORE_ERRORS as error:
             raise self._translate(error) from error
 
-    def _translate(self, error: sqlite3.Error) -> JournalError:
+    def _translate(self, error: Exception) -> JournalError:
         """SQLite's words into ours. Whatever is not known to be harmless stops the journal for good."""
+        if isinstance(error, UnicodeDecodeError):
+            return JournalDamaged(_DAMAGED.format(path=self.path, cause="names in it are not text"))
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             return JournalFull(_FULL.format(path=self.path))

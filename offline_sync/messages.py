@@ -36,7 +36,7 @@ _HEAD_TYPE: Final = 0xE3
 _ACKNOWLEDGEMENT_TYPE: Final = 0xF3
 _HEAD: Final = struct.Struct(">BBBB4s8s8s4sQQ32s32s32sIQ")
 _ACKNOWLEDGEMENT: Final = struct.Struct(">BBBB4s8s4sQQ32s32sIQ")
-_DAMAGED_ENTRY: Final = struct.Struct(">Q32sBIH")
+_DAMAGED_ENTRY: Final = struct.Struct(">32sQ32sBIH")
 
 Bytes4 = Annotated[bytes, Meta(min_length=4, max_length=4)]
 Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
@@ -188,9 +188,11 @@ def chained(batch: Batch) -> Chained:
                 raise MessageMalformed(
                     "this is not an upload: a damaged entry with a hash of the wrong length"
                 )
+            # Its hash cannot be worked out, so that the chain binds neither it nor the entry before it.
+            size = len(item.payload)
+            contents.update(_DAMAGED_ENTRY.pack(hashed, index, item.damaged, item.kind, item.time_s, size))
+            contents.update(item.payload)
             hashed = item.damaged
-            fields = _DAMAGED_ENTRY.pack(index, hashed, item.kind, item.time_s, len(item.payload))
-            contents.update(fields + item.payload)
         else:
             hashed = chain.link(hashed, index, item.kind, item.time_s, item.payload)
         entries.append(Entry(index, item.kind, item.time_s, item.payload, hashed, bool(item.damaged)))

@@ -42,6 +42,7 @@ class Sorted:
     rejections: list[Rejection] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
+    certificates: dict[bytes, bytes] = field(default_factory=dict)
 
 
 class Intake:
@@ -74,6 +75,7 @@ class Intake:
         found = self._sort(batch, terminal, result)
         with self._ledger.write() as connection:
             status = self._check_continuity(connection, batch, terminal, result, found)
+            self._ledger.keep_certificates(connection, found.certificates)
             self._ledger.post(connection, self._posting(connection, found))
             certificate = terminal.certificate
             held = self._ledger.highest(connection, certificate.payee, certificate.terminal)
@@ -188,7 +190,7 @@ class Intake:
 
     def _sort(self, batch: Batch, terminal: Known, result: Chained) -> Sorted:
         found = Sorted()
-        cards = self._cards(batch.card_certificates, result.entries)
+        cards = self._cards(batch.card_certificates, result.entries, found)
         for entry in result.entries:
             try:
                 self._sort_entry(entry, terminal, cards, found)
@@ -274,7 +276,7 @@ class Intake:
             }
         )
 
-    def _cards(self, raws: Iterable[bytes], entries: Iterable[Entry]) -> dict[bytes, Known]:
+    def _cards(self, raws: Iterable[bytes], entries: Iterable[Entry], found: Sorted) -> dict[bytes, Known]:
         """The cards whose certificates came along and are good, and those known from before."""
         cards: dict[bytes, Known] = {}
         for raw in raws:
@@ -283,6 +285,7 @@ class Intake:
             except RecordRefused:
                 continue  # its records are rejected one by one, for want of a certificate
             cards[known.digest] = known
+            found.certificates[known.digest] = raw
         wanted = {
             record[16:24]
             for entry in entries

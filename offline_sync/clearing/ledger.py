@@ -35,6 +35,8 @@ from offline_sync.clearing.prepared import PairLookup, Prepared, chunks
 from offline_sync.errors import LedgerError
 
 SCHEMA_VERSION: Final = 1
+_REMEMBERED: Final = 50_000
+"""Accounts and certificates whose rows are known without asking."""
 _Id = BigInteger().with_variant(Integer, "sqlite")
 tables = MetaData()
 
@@ -234,6 +236,7 @@ class Ledger:
         """`url` as SQLAlchemy names databases; `scheme` is 4 bytes. Raises LedgerError."""
         self._engine = _engine(url)
         self._account_ids: dict[Account, int] = {}
+        self._kept_certificates: set[bytes] = set()
         self._prepare()
         try:
             tables.create_all(self._engine)
@@ -281,6 +284,8 @@ class Ledger:
             engine, sa.select(sent.receipt).where(sent.batch_key == sa.bindparam("key"))
         )
         self._find_highest = Prepared(engine, sa.select(sa.func.max(sent.last)).where(of_terminal))
+        kept = self._insert(certificates).values({name: sa.bindparam(name) for name in ("digest", "raw")})
+        self._insert_certificates = Prepared(engine, kept.on_conflict_do_nothing())
         upload = self._insert(uploads).values({name: sa.bindparam(name) for name in UPLOAD_COLUMNS})
         self._insert_upload = Prepared(
             engine,
@@ -314,13 +319,18 @@ class Ledger:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            self._account_ids.clear()
+            self._forget()
             raise LedgerError(
                 f"The ledger could not be written; nothing was booked: {_cause(error)}"
             ) from error
         except BaseException:
-            self._account_ids.clear()
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        """What was remembered may never have been written."""
+        self._account_ids.clear()
+        self._kept_certificates.clear()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -395,8 +405,11 @@ class Ledger:
 
     def keep_certificates(self, connection: Connection, found: Mapping[bytes, bytes]) -> None:
         """Keep verified card certificates by their digests."""
-        rows = [{"digest": digest, "raw": raw} for digest, raw in found.items()]
-        self._insert_new(connection, certificates, rows)
+        new = [(digest, raw) for digest, raw in found.items() if digest not in self._kept_certificates]
+        self._insert_certificates.run(connection, new)
+        if len(self._kept_certificates) > _REMEMBERED:
+            self._kept_certificates.clear()
+        self._kept_certificates.update(digest for digest, _ in new)
 
     def post(self, connection: Connection, posting: Posting) -> None:
         """Write what a batch changes."""
@@ -432,7 +445,7 @@ class Ledger:
 
     def _accounts(self, connection: Connection, wanted: Iterable[Account]) -> dict[Account, int]:
         """The ids of accounts; those that are new are opened with a balance of 0."""
-        if len(self._account_ids) > 100_000:
+        if len(self._account_ids) > _REMEMBERED:
             self._account_ids.clear()
         missing = [account for account in wanted if account not in self._account_ids]
         if missing:
@@ -473,7 +486,8 @@ class Ledger:
     def _check_identity(self, connection: Connection, scheme: bytes) -> None:
         wanted = {"schema": bytes((SCHEMA_VERSION,)), "scheme": scheme}
         self._insert_new(connection, meta, [{"key": key, "value": value} for key, value in wanted.items()])
-        found = dict(connection.execute(sa.select(meta.c.key, meta.c.value)).tuples().all())
+        rows = connection.execute(sa.select(meta.c.key, meta.c.value)).all()
+        found = {row.key: row.value for row in rows}
         if found["schema"] != wanted["schema"]:
             raise LedgerError(
                 "The ledger was written by another version of this program; bring it up to date"

@@ -39,6 +39,10 @@ class Prepared:
         return row if self._positional else dict(zip(self._names, row, strict=True))
 
 
+_lookups: dict[tuple[str, ...], Prepared] = {}
+"""The same for every database of a dialect, and slow to compile."""
+
+
 class PairLookup:
     """The rows of a table in which two columns equal one of many pairs.
 
@@ -48,14 +52,17 @@ class PairLookup:
 
     def __init__(self, engine: Engine, columns: Sequence[Any], first: Any, second: Any) -> None:
         """`columns`: what is wanted of each row."""
-        wanted = (
-            sa.and_(
-                first == sa.bindparam(f"first{i}", type_=first.type),
-                second == sa.bindparam(f"second{i}", type_=second.type),
+        name = (engine.dialect.name, *map(str, columns), str(first), str(second))
+        if name not in _lookups:
+            wanted = (
+                sa.and_(
+                    first == sa.bindparam(f"first{i}", type_=first.type),
+                    second == sa.bindparam(f"second{i}", type_=second.type),
+                )
+                for i in range(CHUNK)
             )
-            for i in range(CHUNK)
-        )
-        self._query = Prepared(engine, sa.select(*columns).where(sa.or_(*wanted)))
+            _lookups[name] = Prepared(engine, sa.select(*columns).where(sa.or_(*wanted)))
+        self._query = _lookups[name]
 
     def __call__(self, connection: Connection, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
         """The rows found; the last query is filled up with its last pair."""

@@ -287,11 +287,8 @@ def _terminals(connection: Connection) -> list[TerminalLine]:
     ):
         spans.setdefault((payee, terminal), []).append((first, last))
     refused = _by_terminal(connection, rejected.c.payee, rejected.c.terminal, rejected)
-    flags: dict[bytes, int] = dict(
-        connection.execute(select(evidence.c.subject, func.count()).group_by(evidence.c.subject))
-        .tuples()
-        .all()
-    )
+    counted = select(evidence.c.subject, func.count()).group_by(evidence.c.subject)
+    flags: dict[bytes, int] = {row[0]: row[1] for row in connection.execute(counted)}
     return [
         TerminalLine(
             payee.hex(),

@@ -162,7 +162,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The environment of a command: no PIN and no passphrase but the ones given."""
     kept = {name: text for name, text in os.environ.items() if name not in SECRET_VARIABLES}
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", **variables}
+    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error::ResourceWarning", **variables}
 
 
 @contextmanager

@@ -92,6 +92,7 @@ def _what_is_left(issuing: "OpenScheme", card: "CardAtHand", balance_fen: int) -
     Raises CommandError when there is nothing to finish.
     """
     from fleet.open import system_clock
+    from hardwallet.records import load_counter
     from tui.errors import CommandError
 
     wanted_fen = issuing.wanted_balance_fen(card.identity.card)
@@ -99,23 +100,13 @@ def _what_is_left(issuing: "OpenScheme", card: "CardAtHand", balance_fen: int) -
         raise CommandError(
             say("{path} exists already and was issued by another scheme; choose another name", path=card.path)
         )
-    was_loaded = bool(card.state().load_counter)
     finished = issuing.finish_load(card.link(), system_clock())
-    if finished is not None and not was_loaded:
+    if finished is not None and load_counter(finished) == 1:
         return 0
-    if was_loaded or not wanted_fen:
-        finish = (
-            say(" (a load of {amount} that was cut off is finished now)", amount=yuan(finished.amount_fen))
-            if finished
-            else ""
-        )
-        raise CommandError(
-            say(
-                "{path} is a finished card already{finish}; choose another name",
-                path=card.path,
-                finish=finish,
-            )
-        )
+    if finished is not None:
+        note(say("A load of {amount} that was cut off is finished now.", amount=yuan(finished.amount_fen)))
+    if card.state().load_counter or not wanted_fen:
+        raise CommandError(say("{path} is a finished card already; choose another name", path=card.path))
     if balance_fen != wanted_fen:
         raise CommandError(
             say(

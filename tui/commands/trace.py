@@ -113,7 +113,7 @@ def replay(
 
 def _replay_here(trace: "Trace", card: Any) -> int:
     """Sends the recorded commands through a reader of this process; how many answers differ."""
-    from firmware_bridge.errors import CardGone
+    from firmware_bridge.errors import BridgeError
     from firmware_bridge.virtual.in_process import InProcessReader
 
     reader = InProcessReader(card, "sim:trace", present=False)
@@ -124,7 +124,7 @@ def _replay_here(trace: "Trace", card: Any) -> int:
         for exchange in session.exchanges:
             try:
                 answer: bytes | None = link.transmit(exchange.command_bytes)
-            except CardGone:
+            except BridgeError:
                 answer = None
             differing += answer != (exchange.response_bytes if exchange.response is not None else None)
         link.close()

@@ -3,10 +3,10 @@ second process.
 
     0      header, 8192 bytes: magic (8) ‖ format version (2) ‖ length (4) ‖ SHA-256 of the JSON (32) ‖ JSON,
     padded with zero
-    8192   state A: generation (8) ‖ state (96) ‖ CRC-32 (4)
-    8300   state B: the same; the valid one with the higher generation counts
-    8408   PIN tries, every bit inverted (1)
-    8409   image (card/memory.py), which begins with the PIN tries
+    8192   state A: generation (8) ‖ state (96) ‖ CRC-32 (4), padded to 4096
+    12288  state B: the same again, written after A; the valid one with the higher generation counts
+    16384  PIN tries, every bit inverted (1)
+    16385  image (card/memory.py), which begins with the PIN tries
     end    a CRC-32 (4) for each operator, terminal and journal entry of the image
 
 The file stands for the card's secure element, so it holds the card's private keys in the clear, mode 0600: a
@@ -49,8 +49,9 @@ FORMAT: Final = 1
 HEADER_LENGTH: Final = 8192
 _HEAD: Final = struct.Struct(">8sHI32s")
 _SLOT: Final = struct.Struct(f">Q{STATE_LENGTH}sI")
-_SLOTS_AT: Final = HEADER_LENGTH
-_TRIES_AT: Final = _SLOTS_AT + 2 * _SLOT.size
+_SLOT_SPACE: Final = 4096  # one block each, so that one torn block leaves the other
+_SLOTS_AT: Final = (HEADER_LENGTH, HEADER_LENGTH + _SLOT_SPACE)
+_TRIES_AT: Final = HEADER_LENGTH + 2 * _SLOT_SPACE
 _IMAGE_AT: Final = _TRIES_AT + 1
 _CHECKS_AT: Final = _IMAGE_AT + IMAGE_LENGTH
 _PLACES: Final = OPERATOR_PLACES + TERMINAL_PLACES
@@ -71,11 +72,17 @@ class FileMemory(CardMemory):
         self._doubtful = False
 
     def commit(self, state: bytes) -> None:
-        """Write the slot that does not count now, then it does."""
-        generation = self._generation + 1
-        at = _SLOTS_AT + generation % 2 * _SLOT.size
-        self._put(at, _slot(generation, state), bytes(_SLOT.size))
-        self._generation = generation
+        """Write state A, which makes it count, then B: a byte that flips later brings no older state back."""
+        before = _slot(self._generation, self.state().to_bytes())
+        after = _slot(self._generation + 1, state)
+        first, second = _SLOTS_AT
+        self._put(first, after, before)
+        try:
+            self._put(second, after, before)
+        except OSError:
+            self._take_back(first, before)
+            raise
+        self._generation += 1
         super().commit(state)
 
     def write(self, offset: int, data: bytes) -> None:
@@ -160,7 +167,7 @@ def create_card_file(path: Path, identity: CardIdentity, memory: CardMemory) -> 
     image = memory.image()
     checks = b"".join(crc32(image[at : at + length]).to_bytes(4, "big") for at, length in _PIECES)
     state = memory.state().to_bytes()
-    slots = _slot(0, state) + _slot(1, state)
+    slots = 2 * _slot(0, state).ljust(_SLOT_SPACE, b"\0")
     content = _header(identity) + slots + _tries_cell(memory.tries())[:1] + image + checks
     partial = path.with_name(path.name + ".partial")
     try:
@@ -240,7 +247,19 @@ def _load(path: Path, descriptor: int, *, deterministic: bool) -> CardFile:
         _check_image(path, memory.state(), content)
     except WalletError as error:
         raise _damaged(path, str(error)) from None
+    if slots[0] != slots[1]:
+        _make_alike(path, descriptor, _slot(generation, state))
     return CardFile(path, descriptor, identity, memory)
+
+
+def _make_alike(path: Path, descriptor: int, slot: bytes) -> None:
+    """After a crash between the two states: both hold the one that counts."""
+    try:
+        for at in _SLOTS_AT:
+            os.pwrite(descriptor, slot, at)
+            os.fdatasync(descriptor)
+    except OSError as error:
+        raise CardFileError(f"{path} can't be written: {error.strerror}") from None
 
 
 def _damaged(path: Path, why: str) -> CardFileDamaged:
@@ -278,7 +297,7 @@ def _parse_header(path: Path, content: bytes, *, deterministic: bool) -> CardIde
 
 
 def _parse_slot(content: bytes, which: int) -> tuple[int, bytes] | None:
-    at = _SLOTS_AT + which * _SLOT.size
+    at = _SLOTS_AT[which]
     raw = content[at : at + _SLOT.size]
     generation, state, check = _SLOT.unpack(raw)
     return (generation, state) if crc32(raw[:-4]) == check else None

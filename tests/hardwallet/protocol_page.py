@@ -23,15 +23,15 @@ class Field:
 
 Layout = list[Field]
 
-_TABLES: Final = {"certificate": "## 3.", "record": "## 4.", "SELECT": "## 7.", "sale": "## 9."}
-_FORMULAS: Final = ("D4", "E1", "E2", "F1", "F2")
+_TABLES: Final = {"certificate": "Certificates", "record": "The record", "SELECT": "SELECT", "sale": "PAY"}
 _HEX: Final = re.compile(r"[0-9A-F]{2}")
 _PART: Final = re.compile(r"(?P<name>.*?)(?: \((?P<length>\d+)\))?")
 
 
 def _sections() -> dict[str, str]:
+    """Each numbered section's text by its title."""
     text = PAGE.read_text(encoding="utf-8")
-    parts = re.split(r"^(## \d+\.)", text, flags=re.MULTILINE)
+    parts = re.split(r"^## \d+\. (.*)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -67,12 +67,12 @@ def _formulas(text: str) -> dict[str, tuple[Layout, list[int]]]:
 
 
 def layouts() -> dict[str, Layout]:
-    """Every layout of the page by name: certificate, record, SELECT, sale, READ STATE, D4, E1, E2, F1, F2."""
+    """Every layout by name: certificate, record, SELECT, sale, READ STATE, a formula by its type."""
     sections = _sections()
     found = {name: _table(sections[heading]) for name, heading in _TABLES.items()}
     formulas = _formulas("".join(sections.values()))
-    found |= {name: formulas[name][0] for name in _FORMULAS}
-    stated = re.search(r"\*\*READ STATE\*\*: (.*): 69 bytes", sections["## 11."])
+    found |= {name: layout for name, (layout, _) in formulas.items()}
+    stated = re.search(r"\*\*READ STATE\*\*: (.*): 69 bytes", sections["Limits"])
     assert stated is not None
     found["READ STATE"] = _parts(stated[1])
     return found
@@ -86,19 +86,25 @@ def told_lengths() -> dict[str, list[int]]:
 
 def signed_types() -> dict[str, str]:
     """The table of first signed bytes: type and what it is."""
-    rows = re.findall(r"^\| `([C-F]\d)` \| ([^|]+) \| ([^|]+) \|$", _sections()["## 2."], flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([C-F]\d)` \| ([^|]+) \| ([^|]+) \|$",
+        _sections()["Suites, identifiers, types"],
+        flags=re.MULTILINE,
+    )
     return {kind: what for kind, _, what in rows}
 
 
 def commands() -> dict[str, str]:
     """The table of commands: INS and name."""
-    rows = re.findall(r"^\| `([0-9A-F]{2})` \| ([A-Z][A-Z ]+[A-Z])", _sections()["## 6."], flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([0-9A-F]{2})` \| ([A-Z][A-Z ]+[A-Z])", _sections()["Transport"], flags=re.MULTILINE
+    )
     return dict(rows)
 
 
 def status_words() -> set[str]:
     """Every status word of section 14's table."""
-    section = _sections()["## 14."]
+    section = _sections()["Status words"]
     return set(re.findall(r"`([0-9A-F]{4})`", section))
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import httpx
 
@@ -175,6 +175,12 @@ class Gateway:
         """Let the connection go."""
         self._client.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _send_all(self, progress: Callable[[Progress], None]) -> Outcome:
         begin = self._queue.acknowledged()
         total = self._queue.head()[0] - begin
@@ -254,7 +260,9 @@ class Gateway:
     def _read_bounded(self, response: httpx.Response) -> bytes:
         answer = bytearray()
         latest = self._stopwatch() + self._timeout_s
-        for part in response.iter_raw():
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ClearingNonsense("clearing's answer is packed, which nobody asked for; check its address")
+        for part in response.iter_bytes():
             answer += part
             if self._stopwatch() > latest:
                 raise ClearingSlow(

@@ -29,7 +29,7 @@ class HealthyEntropy:
             self._failed = True
         elif length >= _TESTED_LENGTH:
             head = drawn[:_TESTED_LENGTH]
-            if head in self._recent or len(set(head)) == 1:
+            if head in self._recent or head == head[:1] * _TESTED_LENGTH:
                 self._failed = True
             self._recent.append(head)
         if self._failed:

@@ -195,7 +195,8 @@ class _Tap:
         now = self._terminal.now()
         card: KnownCard | None = None
         try:
-            _want_pin(pin)
+            if pin:
+                _want_pin(pin)
             selected = self._select()
             card = self._know(selected, now, wants_agreement=bool(pin))
             sale = self._ask(charge, selected, now)
@@ -249,7 +250,8 @@ class _Tap:
         usable = card is not None and card.certificate.card == selected.card
         if card is None or not usable or (wants_agreement and not card.agreement_key):
             card = self._meet(now, agreement=wants_agreement)
-        terminal.remember(digest, card)
+        if terminal.known_cards.get(digest) is not card:
+            terminal.remember(digest, card)
         if not card.certificate.not_before <= now <= card.certificate.not_after:
             raise _decline("the card's certificate has expired, or is not valid yet")
         self._lap("certificates")
@@ -507,9 +509,10 @@ class _Tap:
 
     def _lap(self, name: str) -> None:
         host_s, modelled_ms = self._terminal.stopwatch(), self._modelled_ms()
-        phase = self._phases.get(name)
-        if phase is None:
-            phase = self._phases[name] = Phase()
-        phase.host_ms += (host_s - self._mark[0]) * 1000
-        phase.modelled_ms += modelled_ms - self._mark[1]
+        host_before_s, modelled_before_ms = self._mark
         self._mark = (host_s, modelled_ms)
+        lap = Phase((host_s - host_before_s) * 1000, modelled_ms - modelled_before_ms)
+        phase = self._phases.setdefault(name, lap)
+        if phase is not lap:
+            phase.host_ms += lap.host_ms
+            phase.modelled_ms += lap.modelled_ms

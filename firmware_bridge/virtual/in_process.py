@@ -179,21 +179,18 @@ class InProcessReader:
 
 
 class _InProcessLink:
-    """One session with the reader's card."""
+    """One session with the reader's card. `transmit` is the reader's own exchange, without a call between."""
 
-    __slots__ = ("_atr", "_end", "_exchange")
+    __slots__ = ("_atr", "_end", "transmit")
 
     def __init__(self, atr: bytes, exchange: Callable[[bytes], bytes], end: Callable[..., None]) -> None:
         self._atr = atr
-        self._exchange = exchange
+        self.transmit = exchange
         self._end = end
 
     @property
     def atr(self) -> bytes:
         return self._atr
-
-    def transmit(self, command: bytes) -> bytes:
-        return self._exchange(command)
 
     def close(self, *, unpower: bool = False) -> None:
         self._end(unpower=unpower)

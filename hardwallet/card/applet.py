@@ -385,7 +385,7 @@ class Card:
 
     def _find_payment(self, raw: bytes) -> tuple[int, bytes] | None:
         """Index and record of the payment with this sale's payee, reference, amount and currency."""
-        for index in self._memory.find_entries(raw[3:29], 28):
+        for index in self._memory.find_sale(raw[3:29]):
             record = self._live_entry(index)
             if record is not None and record[0] == r.PAYMENT:
                 return index, record

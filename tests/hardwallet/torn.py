@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -264,4 +264,4 @@ def money(state: State) -> tuple[int, ...]:
 
 def without_allowance(state: State) -> State:
     """The state but for what a proof resets."""
-    return replace(state, transit_count=0, transit_amount_fen=0)
+    return state.changed(transit_count=0, transit_amount_fen=0)

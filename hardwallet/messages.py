@@ -25,6 +25,7 @@ INS_PROVE: Final = 0x14
 INS_PAY: Final = 0x20
 INS_RATIFY: Final = 0x22
 INS_CHANGE_PIN: Final = 0x24
+INS_REFUND: Final = 0x26
 INS_READ_RECORD: Final = 0x30
 INS_READ_STATE: Final = 0x32
 INS_LOAD_CHALLENGE: Final = 0x34
@@ -34,11 +35,13 @@ INS_ORDER: Final = 0x42
 P1_SELECT_BY_NAME: Final = 0x04
 P1_THIS_RECORD: Final = 0x00
 P1_NEXT_UNRATIFIED: Final = 0x01
+P1_REFUNDED_TOTAL: Final = 0x02
 P2_WITH_AGREEMENT_KEY: Final = 0x01
 
 ALREADY_PAID_PROOF: Final = 0xD4
 RETAIL_PROOF: Final = 0xE1
 TERMINAL_PROOF: Final = 0xE2
+REFUND_ORDER: Final = 0xE4
 LOAD_ORDER: Final = 0xF1
 CARD_ORDER: Final = 0xF2
 
@@ -62,6 +65,7 @@ CHANGE_PIN_LENGTH: Final = PUBLIC_KEY_LENGTH + 2 * BLOCK_LENGTH
 PAID_REPLY_LENGTH: Final = 81
 ALREADY_PAID_REPLY_LENGTH: Final = 1 + RECORD_LENGTH + SIGNATURE_LENGTH
 ORDER_LENGTH: Final = 61 + SIGNATURE_LENGTH
+REFUND_LENGTH: Final = 32 + DIGEST_LENGTH + SIGNATURE_LENGTH
 LOAD_ORDER_LENGTH: Final = 58 + SIGNATURE_LENGTH
 STATE_REPLY_LENGTH: Final = 69
 CHALLENGE_REPLY_LENGTH: Final = 4 + NONCE_LENGTH
@@ -80,6 +84,7 @@ _SALE: Final = struct.Struct(">BBB8s12sIH4sI16sIB")
 _STATE: Final = struct.Struct(">IIIIIIIIBIBBB23sBH3x")
 _LOAD_ORDER: Final = struct.Struct(">BBBB4s4s8sIIHII16sI")
 _ORDER: Final = struct.Struct(">BBBB4s4s8sIIB32s")
+_REFUND: Final = struct.Struct(">III16sI")
 
 
 class Selected(NamedTuple):
@@ -191,7 +196,7 @@ def retail_proof_body(
 
 
 def terminal_proof_body(suite: int, scheme: bytes, card: bytes, card_nonce: bytes, digest: bytes) -> bytes:
-    """What a terminal signs to prove itself: 44 bytes."""
+    """What a terminal signs to prove itself: 40 bytes."""
     return bytes((TERMINAL_PROOF, VERSION, suite, APPLICATION)) + scheme + card + card_nonce + digest
 
 
@@ -368,6 +373,39 @@ def parse_card_order(raw: bytes) -> CardOrder:
     if any(value[length:]):
         raise Malformed("an order whose padding is not zero")
     return CardOrder(*(suite, *rest, kind, value[:length]))
+
+
+class RefundRequest(NamedTuple):
+    """What a terminal orders a card to take back: the payment's sequence number and the *total* refunded
+    afterwards.
+
+    A total, never an increment: the same order again credits nothing again. `nonce` 16 bytes.
+    """
+
+    sequence: int
+    total_fen: int
+    transaction: int
+    nonce: bytes
+    time_s: int
+
+    def to_bytes(self) -> bytes:
+        """32 bytes."""
+        return _REFUND.pack(*self)
+
+
+def parse_refund(raw: bytes) -> RefundRequest:
+    """The first 32 bytes of REFUND. Raises Malformed."""
+    if len(raw) != _REFUND.size:
+        raise Malformed(f"a refund has {_REFUND.size} bytes, not {len(raw)}")
+    return RefundRequest(*_REFUND.unpack(raw))
+
+
+def refund_order_body(
+    suite: int, scheme: bytes, card: bytes, card_nonce: bytes, digest: bytes, request: bytes
+) -> bytes:
+    """What a terminal signs to refund: 72 bytes; `request` is the refund's 32."""
+    head = bytes((REFUND_ORDER, VERSION, suite, APPLICATION))
+    return head + scheme + card + card_nonce + digest + request
 
 
 def pin_field(pin: str) -> bytes:

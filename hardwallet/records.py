@@ -91,6 +91,10 @@ def parse(raw: bytes) -> Record:
     smallest = 0 if record.kind == LOAD else 1
     if not smallest <= record.amount_fen <= MAX_AMOUNT_FEN:
         raise Malformed(f"a record with the impossible amount of {record.amount_fen} fen")
+    if record.kind == REFUND and not (
+        refunded_payment(record) and record.amount_fen <= refunded_total_fen(record) <= MAX_AMOUNT_FEN
+    ):
+        raise Malformed("a refund receipt whose total can't be")
     profiles = (PROFILE_NONE,) if record.kind == LOAD else (TRANSIT, RETAIL)
     if record.profile not in profiles or record.cvm > CVM_PIN or record.limit_state > 7:
         raise Malformed("a record with an unknown profile, cardholder verification or limit state")
@@ -100,3 +104,13 @@ def parse(raw: bytes) -> Record:
 def load_counter(record: Record) -> int:
     """The load counter that a load receipt names."""
     return int.from_bytes(record.reference[:4], "big")
+
+
+def refunded_payment(record: Record) -> int:
+    """The sequence number of the payment that a refund receipt takes back."""
+    return int.from_bytes(record.reference[:4], "big")
+
+
+def refunded_total_fen(record: Record) -> int:
+    """What a refund receipt says was refunded of its payment in all, in fen."""
+    return int.from_bytes(record.reference[4:8], "big")

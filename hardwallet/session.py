@@ -40,6 +40,7 @@ COMMAND_NAMES: Final = {
     m.INS_PAY: "PAY",
     m.INS_RATIFY: "RATIFY",
     m.INS_CHANGE_PIN: "CHANGE PIN",
+    m.INS_REFUND: "REFUND",
     m.INS_READ_RECORD: "READ RECORD",
     m.INS_READ_STATE: "READ STATE",
     m.INS_LOAD_CHALLENGE: "LOAD CHALLENGE",
@@ -296,6 +297,38 @@ class WalletSession:
     def read_state(self) -> m.CardState:
         """Balance, counters and limits. Raises CardRefused (6982: prove first)."""
         return m.parse_card_state(self._call(m.INS_READ_STATE, b""))
+
+    def refunded_total_fen(self, sequence: int) -> int:
+        """What the card says was refunded of a payment so far. Raises CardRefused (9413, 6982)."""
+        reply = self._call(m.INS_READ_RECORD, sequence.to_bytes(4, "big"), p1=m.P1_REFUNDED_TOTAL)
+        if len(reply) != 4:
+            raise CardMisbehaved("the card's reply to READ RECORD is malformed")
+        return int.from_bytes(reply, "big")
+
+    def refund(self, request: m.RefundRequest, card: KnownCard, terminal: TerminalIdentity) -> PayOutcome:
+        """REFUND up to a total; the receipt, verified, also when the same total was reached before.
+
+        Raises CardRefused (9418: above what is left; 9413: the payment is no longer on the card),
+        CardMisbehaved.
+        """
+        selected, raw = self.selected, request.to_bytes()
+        body = m.refund_order_body(
+            self._suite.number, selected.scheme, selected.card, selected.nonce, terminal.digest, raw
+        )
+        reply = self._call(m.INS_REFUND, raw + terminal.digest + terminal.key.sign(body))
+        if len(reply) != 1 + r.RECORD_LENGTH or reply[0] not in (m.PAID, m.ALREADY_PAID_UNRATIFIED):
+            raise CardMisbehaved("the card's reply to REFUND is malformed")
+        record = self._verified(reply[1:], card)
+        certificate = terminal.certificate
+        fits = (
+            record.kind == r.REFUND
+            and record.payee == certificate.payee
+            and r.refunded_payment(record) == request.sequence
+            and r.refunded_total_fen(record) == request.total_fen
+        )
+        if not fits or (reply[0] == m.PAID and record.nonce != request.nonce):
+            raise CardMisbehaved("the card's receipt belongs to another refund")
+        return PayOutcome(reply[0], record)
 
     # ------------------------------------------------------------------ for the holder and the issuer
 

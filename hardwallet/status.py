@@ -36,6 +36,8 @@ ORDER_TOO_OLD: Final = 0x9414
 NOT_FOR_THIS_CARD: Final = 0x9415
 WRONG_LOAD_COUNTER: Final = 0x9416
 ACKNOWLEDGES_TOO_MUCH: Final = 0x9417
+REFUND_TOO_HIGH: Final = 0x9418
+REFUND_TOO_LOW: Final = 0x9419
 
 _WORDS: Final = {
     OK: "done",
@@ -72,6 +74,8 @@ _WORDS: Final = {
     NOT_FOR_THIS_CARD: "meant for another scheme, operator or card",
     WRONG_LOAD_COUNTER: "the load's counter or challenge is not the card's",
     ACKNOWLEDGES_TOO_MUCH: "acknowledges more than the card has signed",
+    REFUND_TOO_HIGH: "the refund is above what is left of the payment",
+    REFUND_TOO_LOW: "more than that has been refunded already",
 }
 
 

@@ -119,7 +119,8 @@ class Card:
             m.INS_PAY: ((0,), (0,), self._pay),
             m.INS_RATIFY: ((0,), (0,), self._ratify),
             m.INS_CHANGE_PIN: ((0,), (0,), self._change_pin),
-            m.INS_READ_RECORD: ((0, 1), (0,), self._read_record),
+            m.INS_REFUND: ((0,), (0,), self._refund),
+            m.INS_READ_RECORD: ((0, 1, 2), (0,), self._read_record),
             m.INS_READ_STATE: ((0,), (0,), self._read_state),
             m.INS_LOAD_CHALLENGE: ((0,), (0,), self._load_challenge),
             m.INS_LOAD: ((0,), (0,), self._load),
@@ -599,6 +600,91 @@ class Card:
         )
         return b""
 
+    # ------------------------------------------------------------------ refund (section 16)
+
+    def _refund(self, command: Command, session: Session) -> bytes:
+        _want_length(command.data, m.REFUND_LENGTH)
+        if session.spent:
+            raise Refused(sw.SELECT_FIRST)
+        terminal = self._refunding_terminal(command.data, session)
+        request = m.parse_refund(command.data[:32])
+        _, payment = self._entry_of(request.sequence)
+        if payment[0] != r.PAYMENT:
+            raise Refused(sw.NO_SUCH_RECORD)
+        if payment[28:36] != terminal.payee:
+            raise Refused(sw.WRONG_CLASS)
+        refunded_fen, receipt = self._refunded(request.sequence)
+        if receipt and request.total_fen == refunded_fen:
+            return b"\x02" + receipt
+        if request.total_fen <= refunded_fen:
+            raise Refused(sw.REFUND_TOO_LOW)
+        if request.total_fen > int.from_bytes(payment[48:52], "big"):
+            raise Refused(sw.REFUND_TOO_HIGH)
+        record = self._commit_refund(request, terminal, payment, request.total_fen - refunded_fen)
+        session.spent = True
+        return b"\x01" + record
+
+    def _refunding_terminal(self, data: bytes, session: Session) -> Certificate:
+        """The terminal that signed this refund for this card and nonce; it has proved itself by that."""
+        named, signature = data[32:40], data[40:]
+        terminal = self._terminal(named)
+        if terminal.not_after < self._state.date_floor:
+            raise Refused(sw.CERTIFICATE_EXPIRED)
+        body = m.refund_order_body(
+            self._suite.number, self._identity.scheme, self._identity.card, session.nonce, named, data[:32]
+        )
+        self._verify(self._key(terminal.public), signature, body)
+        session.proved = True
+        return terminal
+
+    def _refunded(self, sequence: int) -> tuple[int, bytes]:
+        """What was refunded of a payment so far, in fen, and the receipt of the last refund."""
+        total_fen, receipt = 0, b""
+        for index in range(JOURNAL_ENTRIES):
+            record = self._live_entry(index)
+            if record is not None and record[0] == r.REFUND and record[36:40] == sequence.to_bytes(4, "big"):
+                so_far_fen = int.from_bytes(record[40:44], "big")
+                if so_far_fen > total_fen:
+                    total_fen, receipt = so_far_fen, record
+        return total_fen, receipt
+
+    def _commit_refund(
+        self, request: m.RefundRequest, terminal: Certificate, payment: bytes, credit_fen: int
+    ) -> bytes:
+        state = self._state
+        if state.flags & FLAG_BLOCKED:
+            raise Refused(sw.BLOCKED)
+        balance_fen = state.balance_fen + credit_fen
+        if balance_fen > state.limits.balance_cap_fen:
+            raise Refused(sw.ABOVE_BALANCE_CAP)
+        self._want_free_entry(state, JOURNAL_ENTRIES)
+        sequence = state.sequence + 1
+        offline_fen = state.spent_fen - state.acknowledged_fen
+        head = bytes((r.REFUND, VERSION, self._suite.number, APPLICATION)) + self._identity.scheme
+        named = self._identity.card + self._own_digest + sequence.to_bytes(4, "big") + terminal.payee
+        reference = request.sequence.to_bytes(4, "big") + request.total_fen.to_bytes(4, "big") + bytes(4)
+        asked = terminal.terminal + request.transaction.to_bytes(4, "big") + request.nonce
+        limit_state = _offline_bit(offline_fen, state.limits.offline_total_fen)
+        body = b"".join(
+            (
+                head + named + reference + credit_fen.to_bytes(4, "big") + payment[52:54] + asked,
+                request.time_s.to_bytes(4, "big") + bytes((r.RETAIL, r.CVM_NONE, limit_state)),
+                balance_fen.to_bytes(4, "big") + offline_fen.to_bytes(4, "big"),
+                (sequence - state.acknowledged_sequence).to_bytes(2, "big") + b"\x00",
+            )
+        )
+        record = self._signed_entry(body, sequence)
+        self._commit(
+            state.changed(
+                balance_fen=balance_fen,
+                sequence=sequence,
+                transit_count=0,
+                transit_amount_fen=0,
+                unratified=[*state.unratified, (sequence - 1) % JOURNAL_ENTRIES],
+            )
+        )
+        return record
+
     # ------------------------------------------------------------------ reading (sections 6, 11)
 
     def _read_record(self, command: Command, session: Session) -> bytes:
@@ -613,6 +699,8 @@ class Card:
                 raise Refused(sw.NO_SUCH_RECORD)
             sequence = min(above)
         index, record = self._entry_of(sequence)
+        if command.p1 == m.P1_REFUNDED_TOTAL:
+            return self._refunded(sequence)[0].to_bytes(4, "big")
         return record + (b"\x01" if index in self._state.unratified else b"\x00")
 
     def _entry_sequence(self, index: int) -> int:

@@ -9,6 +9,7 @@ from hw_tests.cases import (
     pay,
     pin,
     ratify,
+    refund,
     select,
 )
 from hw_tests.cases.registry import Case, When, cases
@@ -27,5 +28,6 @@ __all__ = [
     "pay",
     "pin",
     "ratify",
+    "refund",
     "select",
 ]

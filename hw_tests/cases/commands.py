@@ -14,6 +14,7 @@ LENGTHS = {
     m.INS_PAY: (58, 130, 210),
     m.INS_RATIFY: (12,),
     m.INS_CHANGE_PIN: (96,),
+    m.INS_REFUND: (104,),
     m.INS_READ_RECORD: (4,),
     m.INS_READ_STATE: (0,),
     m.INS_LOAD_CHALLENGE: (0,),
@@ -52,7 +53,7 @@ def unknown_instruction(bench: Bench) -> None:
 def unknown_parameters(bench: Bench) -> None:
     """P1 and P2 other than those on the page."""
     for ins, lengths in LENGTHS.items():
-        p1_allowed = (0, 1) if ins == m.INS_READ_RECORD else (0,)
+        p1_allowed = (0, 1, 2) if ins == m.INS_READ_RECORD else (0,)
         p2_allowed = (0, 1) if ins == m.INS_EXCHANGE_CERTIFICATES else (0,)
         for value in (1, 2, 4, 0x7F, 0x80, 0xFF):
             if value not in p1_allowed:

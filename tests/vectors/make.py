@@ -159,6 +159,8 @@ class Maker:
         self.load("load", 60_000)
         self.pay_transit()
         self.pay_retail()
+        for refund in self.refunds:
+            self.refund(*refund)
         self.change_pin()
         self.pay_with_pin()
         self.make_orders()
@@ -452,6 +454,48 @@ class Maker:
         data = self.retail_data("retail proof", sale)
         raw = self.paid("payment, retail", sale, self.send("PAY, retail", m.INS_PAY, data), 0, 0)
         self.send("RATIFY in retail", m.INS_RATIFY, raw[24:28] + raw[-8:])
+        self.refunds = [("first", raw, 0, 500), ("rest", raw, 500, 1_250)]
+
+    def refund(self, name: str, payment: bytes, before_fen: int, total_fen: int) -> None:
+        """A part of a payment given back, up to a total."""
+        self.select(f"SELECT before the refund, {name}")
+        self.transaction += 1
+        sequence = int.from_bytes(payment[24:28], "big")
+        time_s = NOW + self.transaction
+        wanted = m.RefundRequest(sequence, total_fen, self.transaction, self.entropy(16), time_s)
+        named = digest(self.suite, self.shop)
+        body = m.refund_order_body(1, self.scheme, self.number, self.nonce, named, wanted.to_bytes())
+        signature = self.shop_key.sign(body)
+        order = {
+            **self.proof_fields("e4"),
+            "card nonce": self.nonce.hex(),
+            "certificate digest": named.hex(),
+            "sequence": four(sequence),
+            "total": four(total_fen),
+            "transaction": four(self.transaction),
+            "nonce": wanted.nonce.hex(),
+            "time": four(time_s),
+        }
+        self.signed("orders", f"refund order, {name}", "E4", "shop", order, body + signature)
+        reply = self.send(f"REFUND, {name}", m.INS_REFUND, wanted.to_bytes() + named + signature)
+        self.sequence += 1
+        self.balance += total_fen - before_fen
+        receipt = {
+            "type": "d3",
+            "payee": self.shop.payee.hex(),
+            "reference": four(sequence) + four(total_fen) + "00" * 4,
+            "amount": four(total_fen - before_fen),
+            "terminal": self.shop.terminal.hex(),
+            "terminal transaction number": four(self.transaction),
+            "terminal nonce": wanted.nonce.hex(),
+            "terminal time": four(time_s),
+            "profile": "02",
+            "how the cardholder was verified": "00",
+            "limit state": "00",
+        }
+        self.record(f"receipt of the refund, {name}", reply[1:], receipt)
+        self.send(f"READ RECORD, refunded, {name}", m.INS_READ_RECORD, four_bytes(sequence), p1=2)
+        self.send(f"RATIFY, refund, {name}", m.INS_RATIFY, reply[25:29] + reply[-8:])
 
     # ------------------------------------------------------------------ PINs
 

@@ -11,7 +11,7 @@ beside them.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -33,16 +33,17 @@ KEY_FILE: Final = "key"
 JOURNAL: Final = "journal.sqlite"
 _MAX_FILE: Final = 65_536
 _DEFAULTS: Final = TerminalLimits()
+_Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class LimitSettings(msgspec.Struct, forbid_unknown_fields=True):
     """A terminal's own limits (pos_terminal/limits.py)."""
 
-    single_fen: int = _DEFAULTS.single_fen
-    stored_fen: int = _DEFAULTS.stored_fen
-    select_ms: float = _DEFAULTS.select_ms
-    clock_back_s: int = _DEFAULTS.clock_back_s
-    clock_ahead_s: int = _DEFAULTS.clock_ahead_s
+    single_fen: _Natural = _DEFAULTS.single_fen
+    stored_fen: _Natural = _DEFAULTS.stored_fen
+    select_ms: Annotated[float, msgspec.Meta(gt=0)] = _DEFAULTS.select_ms
+    clock_back_s: _Natural = _DEFAULTS.clock_back_s
+    clock_ahead_s: _Natural = _DEFAULTS.clock_ahead_s
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,7 +122,8 @@ def open_terminal(path: Path, *, key_file: Path | None = None, deterministic: bo
         raise TerminalFolderError(f"{path / SETTINGS} can't be understood: {error}") from None
     if settings.version != 1:
         raise TerminalFolderError(f"{path / SETTINGS} is of version {settings.version}; this program knows 1")
-    if settings.vehicle and not (settings.vehicle.isascii() and len(settings.vehicle) == 4):
+    vehicle = settings.vehicle
+    if vehicle and not (vehicle.isascii() and vehicle.isalnum() and len(vehicle) == 4):
         raise TerminalFolderError(f"in {path / SETTINGS} the vehicle must have 4 letters or digits")
     try:
         trust = parse_trust(_read(path / SCHEME), str(path / SCHEME), deterministic=deterministic)

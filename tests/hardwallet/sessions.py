@@ -103,6 +103,48 @@ def load(bench: TornBench) -> Act:
     return act
 
 
+def refund(bench: TornBench) -> Act:
+    """One total, asked for until its receipt arrives."""
+    payment = bench.buy(1_250, bench.retail)
+    done(bench.ratify(payment))
+
+    def act() -> None:
+        record = refund_to(bench, payment, 500)
+        assert (record.kind, record.amount_fen) == (r.REFUND, 500)
+        done(bench.ratify(record))
+
+    return act
+
+
+def refund_of_the_rest(bench: TornBench) -> Act:
+    """A second total, above one that was reached before."""
+    payment = bench.buy(1_250, bench.retail)
+    first = refund_to(bench, payment, 500)
+    for record in (payment, first):
+        done(bench.ratify(record))
+
+    def act() -> None:
+        record = refund_to(bench, payment, 1_250)
+        assert (record.kind, record.amount_fen) == (r.REFUND, 750)
+        done(bench.ratify(record))
+
+    return act
+
+
+def refund_to(bench: TornBench, payment: r.Record, total_fen: int) -> r.Record:
+    """SELECT and REFUND at the till that was paid; the receipt, verified."""
+    bench.select()
+    wanted = m.RefundRequest(payment.sequence, total_fen, 9, bench.entropy(16), bench.now).to_bytes()
+    till, suite = bench.retail, bench.suite.number
+    body = m.refund_order_body(
+        suite, bench.bundle.scheme, bench.card, bench.selected.nonce, till.digest, wanted
+    )
+    reply = done(bench.send(m.INS_REFUND, wanted + till.digest + till.key.sign(body)))
+    record = r.parse(reply[1:])
+    bench.card_key.verify(record.signature, record.body)
+    return record
+
+
 def load_that_frees_its_place(bench: TornBench) -> Act:
     """A full journal: the order acknowledges the entry that its receipt overwrites."""
     for _ in range(JOURNAL):
@@ -244,6 +286,8 @@ KINDS: dict[str, tuple[Callable[[TornBench], Act], int, int]] = {
     "ratify": (ratify, 2, 1),
     "overwriting": (overwriting, 3, 3),
     "load": (load, 3, 3),
+    "refund": (refund, 3, 3),
+    "refund of the rest": (refund_of_the_rest, 3, 3),
     "load that frees its place": (load_that_frees_its_place, 3, 4),
     "order": (order, 2, 1),
     "order to acknowledge": (order_to_acknowledge, 2, 1),

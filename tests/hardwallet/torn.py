@@ -251,7 +251,7 @@ def check_conservation(bench: TornBench) -> None:
     """I1: neighbouring records fit, and the last balance is the card's."""
     records, state = bench.live_records(), bench.peek
     for older, newer in pairwise(records):
-        step = newer.amount_fen if newer.kind == r.LOAD else -newer.amount_fen
+        step = -newer.amount_fen if newer.kind == r.PAYMENT else newer.amount_fen
         assert newer.balance_fen == older.balance_fen + step
     if records:
         assert records[-1].balance_fen == state.balance_fen

@@ -1,0 +1,174 @@
+"""How fast clearing settles, against raw signature checks in the same run, and how much memory a million
+payments take.
+
+Processor time is compared, since what is asked is how much work clearing adds to the signature check that
+nobody can leave out; the clock's time, which also waits for the disk, stands beside it.
+"""
+
+import json
+import random
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from offline_sync import chain, messages
+from offline_sync.chain import Entry, Kind
+from offline_sync.clearing import Clearing
+from pos_terminal.sale import SaleState
+from tests.offline_sync.factory import ACQUIRER, NOW, SCHEME, Card, Scheme, Terminal
+
+BATCH = 1_000
+RATIO_LIMIT = 0.65
+MEMORY_LIMIT_MB = 300
+WARM_UP = 6
+"""Batches before the measurement: by then every card's certificate was met once, as in daily work."""
+
+Result = dict[str, Any]
+
+
+class Terminals:
+    """Terminals that upload batches of signed payments of the same cards, for as long as they are asked."""
+
+    def __init__(self, cards: int, terminals: int) -> None:
+        self.scheme = Scheme(seed="benchmark")
+        self.cards = [self.scheme.card(number) for number in range(1, cards + 1)]
+        self.terminals = [self.scheme.terminal(number, 1) for number in range(1, terminals + 1)]
+        self._heads = {
+            terminal.payee: (0, chain.genesis(SCHEME, terminal.payee, terminal.number))
+            for terminal in self.terminals
+        }
+        self._chance = random.Random(1)
+        self._turn = 0
+
+    def clearing(self, ledger: Path) -> Clearing:
+        """A clearing for them."""
+        url = f"sqlite:///{ledger}"
+        return Clearing(url, self.scheme.trust, {ACQUIRER: self.scheme.acquirer_key}, lambda: NOW)
+
+    def batch(self) -> bytes:
+        """The next upload: BATCH payments, and the certificate of each card among them."""
+        terminal = self.terminals[self._turn % len(self.terminals)]
+        self._turn += 1
+        index, hashed = self._heads[terminal.payee]
+        before, entries, met = hashed, [], dict[bytes, bytes]()
+        for card in self._chance.choices(self.cards, k=BATCH):
+            index += 1
+            payload = chain.pack_own(SaleState.GRANTED, self.scheme.payment(card, terminal).raw)
+            hashed = chain.link(hashed, index, Kind.OWN_PAYMENT, NOW, payload)
+            entries.append(Entry(index, Kind.OWN_PAYMENT, NOW, payload, hashed))
+            met[card.digest] = card.raw_certificate
+        self._heads[terminal.payee] = (index, hashed)
+        sealed, _ = messages.seal_batch(
+            terminal.uploader, before, entries, list(met.values()), journal_head=index, time_s=NOW
+        )
+        return messages.encode(sealed)
+
+
+def run(quick: bool) -> list[Result]:
+    """Throughput, and memory over 1,000,000 payments (quick: 30,000, which only shows that it runs)."""
+    with tempfile.TemporaryDirectory(prefix="clearing-") as folder:
+        return [*throughput(Path(folder), 8 if quick else 60), memory(Path(folder), 30 if quick else 1_000)]
+
+
+def throughput(folder: Path, batches: int) -> list[Result]:
+    """Booking a batch and checking as many raw signatures take turns, so that a noisy machine slows both."""
+    terminals = Terminals(cards=1_000, terminals=3)
+    clearing = terminals.clearing(folder / "throughput.sqlite")
+    raw_checks = list(_raw_checks(terminals.scheme, terminals.cards[0], terminals.terminals[0]))
+    algorithm = ec.ECDSA(hashes.SHA256())
+    booking_cpu = booking_wall = raw_cpu = raw_wall = 0.0
+    for number in range(WARM_UP + batches):
+        raw = terminals.batch()
+        cpu, wall = time.process_time(), time.perf_counter()
+        clearing.accept(messages.decode_batch(raw))
+        middle_cpu, middle_wall = time.process_time(), time.perf_counter()
+        for key, signature, body in raw_checks:
+            key.verify(signature, body, algorithm)
+        if number >= WARM_UP:
+            booking_cpu += middle_cpu - cpu
+            booking_wall += middle_wall - wall
+            raw_cpu += time.process_time() - middle_cpu
+            raw_wall += time.perf_counter() - middle_wall
+    report = clearing.report()
+    assert report.conservation.ok
+    assert report.payments == (WARM_UP + batches) * BATCH
+    clearing.close()
+    ratio = raw_cpu / booking_cpu
+    return [
+        _row(
+            "clearing against raw P-256 verify, CPU",
+            round(ratio, 3),
+            "ratio",
+            RATIO_LIMIT,
+            ratio >= RATIO_LIMIT,
+        ),
+        _row("clearing against raw P-256 verify, wall", round(raw_wall / booking_wall, 3), "ratio"),
+        _row("clearing, one thread", round(batches * BATCH / booking_wall), "payments/s"),
+        _row("raw P-256 verify, one thread", round(batches * BATCH / raw_wall), "verifications/s"),
+    ]
+
+
+def _raw_checks(scheme: Scheme, card: Card, terminal: Terminal) -> Iterator[tuple[Any, bytes, bytes]]:
+    """Loaded key, DER signature and body of BATCH payments: nothing is left to do but to verify."""
+    point = b"\x04" + card.key.public
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    for sequence in range(1, BATCH + 1):
+        record = scheme.payment(card, terminal, sequence=sequence)
+        r, s = (int.from_bytes(half, "big") for half in (record.signature[:32], record.signature[32:]))
+        yield key, encode_dss_signature(r, s), record.body
+
+
+def memory(folder: Path, batches: int) -> Result:
+    """Peak memory of a process that verifies and books every one of `batches` × BATCH distinct signed
+    payments, and then makes the report. They are signed here and piped in, so that only clearing's memory
+    counts.
+    """
+    terminals = Terminals(cards=5_000, terminals=20)
+    command = [sys.executable, "-m", "benchmarks.clearing", str(folder / "memory.sqlite")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for _ in range(batches):
+            raw = terminals.batch()
+            child.stdin.write(struct.pack(">I", len(raw)) + raw)
+        child.stdin.close()
+        told = json.loads(child.stdout.read())
+    assert told["payments"] == batches * BATCH
+    assert told["conserved"]
+    peak_mb = round(told["peak_kb"] / 1024, 1)
+    return _row(
+        f"clearing, peak memory for {batches * BATCH:,} payments, all verified",
+        peak_mb,
+        "MB",
+        MEMORY_LIMIT_MB,
+        peak_mb <= MEMORY_LIMIT_MB,
+    )
+
+
+def book_all(ledger: Path, batches: BinaryIO) -> Result:
+    """The process whose memory is measured."""
+    clearing = Terminals(cards=0, terminals=0).clearing(ledger)
+    while header := batches.read(4):
+        clearing.accept(messages.decode_batch(batches.read(struct.unpack(">I", header)[0])))
+    report = clearing.report()
+    clearing.close()
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"payments": report.payments, "conserved": report.conservation.ok, "peak_kb": peak_kb}
+
+
+def _row(name: str, value: float, unit: str, limit: float | None = None, ok: bool = True) -> Result:
+    return {"name": name, "value": value, "unit": unit, "limit": limit, "ok": ok, "kind": "measured"}
+
+
+if __name__ == "__main__":
+    print(json.dumps(book_all(Path(sys.argv[1]), sys.stdin.buffer)))

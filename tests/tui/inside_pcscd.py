@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from firmware_bridge.virtual.private_pcscd import READER_NAME, inside
+from tests.firmware_bridge.inside_pcscd import restart_pcscd
 from tests.tui.conftest import template, world  # noqa: F401 - fixtures
 from tests.tui.world import Running, World, running
 
@@ -57,7 +58,7 @@ def test_a_till_a_bus_and_a_card_that_comes_and_goes(world: World) -> None:  # n
         paid = world.call("pos", "pay", "12.50", "--terminal", "till", "--reader", "pcsc:0", "--json")
         assert (paid.code, paid.json["stack"], "modelled_ms" in paid.json) == (0, "pcsc", False)
         with running(world.folder, *bus_words) as bus:
-            assert [bus.event()["event"] for _ in range(4)] == ["ready", "present", "tap", "done"]
+            assert [happens(bus)["event"] for _ in range(4)] == ["ready", "present", "tap", "done"]
             assert card.stop().code == 0
             assert happens(bus)["event"] == "removed"
             with running(world.folder, "card", "serve", "--vpcd", "rich.card") as other:
@@ -65,7 +66,7 @@ def test_a_till_a_bus_and_a_card_that_comes_and_goes(world: World) -> None:  # n
                 assert happens(bus)["event"] == "present"
                 taken = bus.event()
                 assert (taken["event"], taken["outcome"]) == ("tap", "granted")
-                assert bus.event()["event"] == "done"
+                assert happens(bus)["event"] == "done"
                 ended = bus.stop()
             assert (ended.code, ended.err) == (0, "")
             assert ended.out.endswith('{"event": "stopped"}\n')
@@ -98,3 +99,34 @@ def test_a_replayed_card_answers_the_same(world: World) -> None:  # noqa: F811
         ended = replay.end()
     assert answers[0]["data"] + answers[0]["sw"] == recorded
     assert (ended.code, '"complete": true' in ended.out) == (0, True)
+
+
+def test_a_validator_lives_through_a_pcscd_that_restarts(world: World) -> None:  # noqa: F811
+    words = (
+        "pos",
+        "run",
+        "--terminal",
+        "bus",
+        "--reader",
+        f"pcsc:{READER_NAME}",
+        "--amount",
+        "2.00",
+        "--jsonl",
+    )
+    with (
+        running(world.folder, "card", "serve", "--vpcd", "alice.card") as card,
+        running(world.folder, *words) as bus,
+    ):
+        assert card.line().startswith("ready")
+        assert [happens(bus)["event"] for _ in range(4)] == ["ready", "present", "tap", "done"]
+        restart_pcscd()
+        told: list[Any] = []
+        while not told or told[-1]["event"] != "done":
+            told.append(bus.event())
+        ended = bus.stop()
+    assert (ended.code, ended.err) == (0, "")
+    health = [event["health"] for event in told if event["event"] == "health"]
+    assert "service_lost" in health
+    assert "service_back" in health[health.index("service_lost") :]
+    assert told[-1]["outcome"] == "already_granted"
+    assert world.shown()["balance_fen"] == 19_800

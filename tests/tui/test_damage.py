@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from firmware_bridge.virtual.vpcd import PCSCD_SOCKET, VPCD_PORT
+from hardwallet.card.file import HEADER_LENGTH
+from hardwallet.card.memory import STATE_LENGTH
 from tests.tui.world import PASSPHRASE, World, environment
 
 CARD_VERSION_AT = 8
-CARD_STATE_AT = 8_192
+SLOT_LENGTH = 8 + STATE_LENGTH + 4
+"""Of a card file: generation, state, CRC-32; twice, behind the header."""
 SQLITE_USER_VERSION_AT = 60
 
 
@@ -29,9 +32,10 @@ def spoil(path: Path, at: int, replacement: bytes) -> bytes:
         (0, b"GIF89a\r\n", "card_file_damaged", "is not a card file"),
         (CARD_VERSION_AT, b"\x00\x02", "card_file_error", "version 2; this program knows version 1"),
         (60, b"#", "card_file_damaged", "its identity does not match its check"),
-        (CARD_STATE_AT, b"\xff" * 216, "card_file_damaged", "neither of its two states is whole"),
+        (HEADER_LENGTH, b"\xff" * 2 * SLOT_LENGTH, "card_file_damaged", "neither of its two states is whole"),
         (-1, b"", "card_file_damaged", "bytes instead of"),
     ],
+    ids=["magic", "version", "identity", "states", "truncated"],
 )
 def test_a_damaged_card_file(world: World, at: int, replacement: bytes, kind: str, said: str) -> None:
     path = world.path("alice.card")
@@ -63,7 +67,7 @@ def test_half_a_write_into_a_card_file_costs_nothing(world: World) -> None:
     world.pay("1.00")
     path = world.path("alice.card")
     before = world.shown()["balance_fen"]
-    newer = max((CARD_STATE_AT, CARD_STATE_AT + 108), key=lambda at: path.read_bytes()[at : at + 8])
+    newer = max((HEADER_LENGTH, HEADER_LENGTH + SLOT_LENGTH), key=lambda at: path.read_bytes()[at : at + 8])
     spoil(path, newer + 40, b"\xff\xff")
     shown = world.shown()
     assert shown["balance_fen"] in (before, before + 100)

@@ -294,11 +294,16 @@ class Scheme:
             challenge,
             now,
         )
+        return self._send_or_cancel(session, card, self._order(blank))
+
+    def _send_or_cancel(self, session: WalletSession, card: KnownCard, raw: bytes) -> r.Record:
+        """Only an order of zero for the same counter makes sure that a refused one is never applied later."""
         try:
-            return self._send(session, card, self._order(blank))
+            return self._send(session, card, raw)
         except CardRefused:
-            # Only an order of zero for the same counter makes sure that this one is never applied later.
-            self._send(session, card, self._order(replace(blank, amount_fen=0)))
+            order = m.parse_load_order(raw)
+            if order.amount_fen:
+                self._send(session, card, self._order(replace(order, amount_fen=0)))
             raise
 
     def _order(self, order: m.LoadOrder) -> bytes:
@@ -321,7 +326,7 @@ class Scheme:
 
     def _finish(self, session: WalletSession, card: KnownCard) -> r.Record | None:
         raw = self._open_order(card.certificate.card)
-        return None if raw is None else self._send(session, card, raw)
+        return None if raw is None else self._send_or_cancel(session, card, raw)
 
     def _open_order(self, card: bytes) -> bytes | None:
         """The last order of a card whose counter has no receipt yet."""

@@ -9,6 +9,10 @@ open ──► unresolved ──► granted                 the card was asked a
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
+
+REFUND_PROFILE: Final = 3
+"""The profile of a sale that gives money back; 1 and 2 are those of payments (hardwallet/records.py)."""
 
 
 class SaleState(IntEnum):

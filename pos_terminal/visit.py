@@ -1,0 +1,251 @@
+"""A card's visit to a terminal: who it is, what both prove to each other, and what travels on with it.
+
+What every tap shares, whatever it is for: `tap` takes money, `refund` gives it back. The results are here
+too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.link import CardLink
+from hardwallet import status as sw
+from hardwallet.errors import CardMisbehaved, CardRefused, CertificateRefused, NotAWallet, WalletError
+from hardwallet.limits import MAX_UNRATIFIED
+from hardwallet.messages import Selected
+from hardwallet.records import PAYMENT, RETAIL, Record
+from hardwallet.session import KnownCard, WalletSession
+from pos_terminal.errors import JournalFull
+from pos_terminal.ports import CardCertificate
+from pos_terminal.sale import Sale, SaleState
+from pos_terminal.terminal import Terminal
+
+
+class Outcome(Enum):
+    """How a tap ended. The second value is its EMV message identifier (EMV Book A 6.2, Book 4 11.2)."""
+
+    GRANTED = ("granted", 0x03)
+    ALREADY_GRANTED = ("already paid", 0x03)
+    PAID_NOT_GRANTED = ("paid, not granted", 0x07)
+    DECLINED = ("declined", 0x07)
+    PIN_WANTED = ("PIN wanted", 0x09)
+    PIN_WRONG = ("wrong PIN", 0x0A)
+    UNRESOLVED = ("unresolved: present the same card again", 0x21)
+    TRY_AGAIN = ("present the card again", 0x21)
+    OTHER_CARD = ("present the card that was here before", 0x1C)
+
+    @property
+    def words(self) -> str:
+        """The outcome as a person reads it."""
+        return self.value[0]
+
+    @property
+    def message_id(self) -> int:
+        """The EMV message identifier."""
+        return self.value[1]
+
+
+@dataclass(slots=True)
+class Phase:
+    """One phase of a tap: measured host time, and modelled air and card time, both in milliseconds."""
+
+    host_ms: float = 0.0
+    modelled_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Tap:
+    """What happened. `recovered`: the record was on the card already; `carried`: records taken along for
+    others."""
+
+    outcome: Outcome
+    reason: str = ""
+    status_word: int = sw.OK
+    sale: Sale | None = None
+    record: Record | None = None
+    balance_fen: int | None = None
+    recovered: bool = False
+    ratified: bool = False
+    carried: int = 0
+    phases: dict[str, Phase] = field(default_factory=dict)
+
+    @property
+    def granted(self) -> bool:
+        """Green light."""
+        return self.outcome is Outcome.GRANTED
+
+
+class Stop(Exception):
+    """The tap has its result."""
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__(tap.reason)
+        self.tap = tap
+
+
+def decline(reason: str, status_word: int = sw.OK, sale: Sale | None = None) -> Stop:
+    return Stop(Tap(Outcome.DECLINED, reason, status_word, sale))
+
+
+def no_model() -> float:
+    """Nothing is modelled."""
+    return 0.0
+
+
+class Visit:
+    """One card in front of a terminal, from SELECT to its leaving."""
+
+    def __init__(
+        self, terminal: Terminal, link: CardLink, modelled_ms: Callable[[], float] = no_model
+    ) -> None:
+        self.terminal = terminal
+        self.journal = terminal.journal
+        self.session = WalletSession(link, terminal.suite)
+        self.phases: dict[str, Phase] = {}
+        self._modelled_ms = modelled_ms
+        self._mark = (terminal.stopwatch(), modelled_ms())
+        self.proved = False
+        self._presented = False
+
+    def select(self) -> Selected:
+        limits = self.terminal.limits
+        try:
+            selected = self.session.select()
+        except NotAWallet as error:
+            raise decline(str(error)) from None
+        except BridgeError as error:
+            raise Stop(Tap(Outcome.TRY_AGAIN, str(error))) from None
+        self.lap("select")
+        if self.phases["select"].host_ms > limits.select_ms:
+            raise decline("the card answers too slowly to be in front of this reader; nothing was taken")
+        if selected.scheme != self.terminal.trust.scheme:
+            raise decline(f"the card belongs to another scheme ({selected.scheme.hex()})")
+        if selected.currency != self.terminal.trust.currency:
+            raise decline("the card holds another currency", sw.WRONG_CURRENCY)
+        return selected
+
+    def know(self, selected: Selected, now: int, *, wants_agreement: bool) -> KnownCard:
+        """The card's verified certificate: remembered, kept, or asked for."""
+        terminal, digest = self.terminal, selected.certificate_digest
+        card = terminal.known_cards.get(digest)
+        if card is None:
+            kept = self.journal.certificate(digest)
+            if kept is not None:
+                card = self._checked(
+                    lambda: self.session.know(terminal.trust, now, kept.raw, kept.agreement_key)
+                )
+        usable = card is not None and card.certificate.card == selected.card
+        if card is None or not usable or (wants_agreement and not card.agreement_key):
+            card = self._meet(now, agreement=wants_agreement)
+        if terminal.known_cards.get(digest) is not card:
+            terminal.remember(digest, card)
+        if not card.certificate.not_before <= now <= card.certificate.not_after:
+            raise decline("the card's certificate has expired, or is not valid yet")
+        self.lap("certificates")
+        return card
+
+    def _meet(self, now: int, *, agreement: bool) -> KnownCard:
+        """Swap certificates in one exchange; in transit the card alone shows its own, which is shorter."""
+        terminal = self.terminal
+        own = terminal.identity.certificate if terminal.profile == RETAIL else None
+        card = self._checked(
+            lambda: self.session.exchange_certificates(terminal.trust, now, own, agreement=agreement)
+        )
+        self._presented = own is not None
+        kept = CardCertificate(card.certificate.to_bytes(), card.agreement_key)
+        try:
+            self.journal.keep_certificate(self.session.selected.certificate_digest, kept)
+        except JournalFull as error:
+            raise decline(str(error)) from None
+        return card
+
+    def _checked(self, look: Callable[[], KnownCard]) -> KnownCard:
+        try:
+            return look()
+        except BridgeError as error:
+            raise Stop(Tap(Outcome.TRY_AGAIN, str(error))) from None
+        except CardRefused as refused:
+            raise decline(str(refused), refused.sw) from None
+        except (CertificateRefused, CardMisbehaved) as error:
+            raise decline(str(error)) from None
+
+    def present(self, now: int) -> None:
+        if not self._presented:
+            self.session.exchange_certificates(self.terminal.trust, now, self.terminal.identity.certificate)
+            self._presented = True
+
+    def prove(self, now: int) -> None:
+        if self.proved:
+            return
+        try:
+            self.session.prove(self.terminal.identity)
+        except CardRefused as refused:
+            if refused.sw != sw.CERTIFICATE_UNKNOWN:
+                raise
+            self.present(now)
+            self.session.prove(self.terminal.identity)
+        self.proved = True
+
+    def balance(self, now: int) -> int | None:
+        """The balance, to show why it was not enough; None when the card has left."""
+        try:
+            self.prove(now)
+            return self.session.read_state().balance_fen
+        except (BridgeError, WalletError):
+            return None
+
+    def carry(self, card: KnownCard, now: int) -> int:
+        """Read, keep and ratify unratified records; how many were new here."""
+        above = carried = 0
+        for _ in range(MAX_UNRATIFIED):
+            record = self.session.next_unratified(above, card)
+            if record is None:
+                break
+            above = record.sequence
+            if self.journal.payment(record.card, record.sequence) is None:
+                carried += 1
+            self._keep(record, now)
+            self.session.ratify(record)
+        return carried
+
+    def _keep(self, record: Record, now: int) -> None:
+        """A record that is read, not paid just now: another's is carried, an own one was never granted."""
+        if record.kind != PAYMENT or not self.is_own(record):
+            self.journal.keep_carried(record, now)
+            return
+        if not self._is_kept(record):
+            self.journal.keep_payment(record, SaleState.PAID_NOT_GRANTED, now)
+
+    def after(self, result: Tap, card: KnownCard, now: int) -> None:
+        """RATIFY, and take along what the card still holds for others. A card that leaves now has lost
+        nothing."""
+        try:
+            if result.record is not None and not result.ratified:
+                result.ratified = self.session.ratify(result.record)
+                self.lap("ratify")
+            if self.session.selected.unratified:
+                self.journal.require_space()
+                self.prove(now)
+                result.carried = self.carry(card, now)
+                self.lap("carry")
+        except (BridgeError, WalletError, JournalFull):
+            self.lap("left")
+
+    def _is_kept(self, record: Record) -> bool:
+        stored = self.journal.payment(record.card, record.sequence)
+        return stored is not None and stored.record.body == record.body
+
+    def is_own(self, record: Record) -> bool:
+        certificate = self.terminal.identity.certificate
+        return (record.payee, record.terminal) == (certificate.payee, certificate.terminal)
+
+    def lap(self, name: str) -> None:
+        host_s, modelled_ms = self.terminal.stopwatch(), self._modelled_ms()
+        host_before_s, modelled_before_ms = self._mark
+        self._mark = (host_s, modelled_ms)
+        lap = Phase((host_s - host_before_s) * 1000, modelled_ms - modelled_before_ms)
+        phase = self.phases.setdefault(name, lap)
+        if phase is not lap:
+            phase.host_ms += lap.host_ms
+            phase.modelled_ms += lap.modelled_ms

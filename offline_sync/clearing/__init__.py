@@ -5,10 +5,12 @@ Clearing is the whole of it in one object; service.py puts it behind HTTP.
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from sqlalchemy import literal, select
 
 from hardwallet.certificates import TrustBundle
+from hardwallet.records import PAYMENT
 from hardwallet.suites import SigningKey
 from offline_sync.clearing import report
 from offline_sync.clearing.intake import Intake
@@ -56,13 +58,30 @@ class Clearing:
 
     def report(self) -> Report:
         """What the books say now. Raises LedgerError."""
-        with self._ledger.read() as connection:
+        with self._reading(), self._ledger.read() as connection:
             return report.build(connection)
+
+    def arrived(self, card: bytes) -> tuple[int, int]:
+        """(sequence, total in fen): everything that a card (8 bytes) signed up to this number has arrived,
+        and what of it was paid. What an issuer may acknowledge to the card. Raises LedgerError.
+        """
+        upto = total_fen = 0
+        with self._reading(), self._ledger.read() as connection:
+            for sequence, kind, amount_fen in self._ledger.bodies_of(connection, card):
+                if sequence > upto + 1:
+                    break
+                if sequence == upto + 1:  # the second body of a clone counts no second time
+                    upto = sequence
+                    total_fen += amount_fen if kind == PAYMENT else 0
+        return upto, total_fen
 
     def check(self) -> None:
         """That the ledger can be read. Raises LedgerError."""
-        with self._ledger.read() as connection:
+        with self._reading(), self._ledger.read() as connection:
             connection.execute(select(literal(1)))
+
+    def _reading(self) -> AbstractContextManager[object]:
+        return self._turn if self._ledger.shared else nullcontext()
 
     def close(self) -> None:
         """Let the database go."""

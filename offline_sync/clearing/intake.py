@@ -76,6 +76,7 @@ class Intake:
         with self._ledger.write() as connection:
             status = self._check_continuity(connection, batch, terminal, result, found)
             self._ledger.keep_certificates(connection, found.certificates)
+            self._settle_rejections(connection, batch, terminal, found)
             self._ledger.post(connection, self._posting(connection, found))
             certificate = terminal.certificate
             held = self._ledger.highest(connection, certificate.payee, certificate.terminal)
@@ -275,6 +276,15 @@ class Intake:
                 "certificate": card.certificate.to_bytes() if card is not None else b"",
             }
         )
+
+    def _settle_rejections(
+        self, connection: Connection, batch: Batch, terminal: Known, found: Sorted
+    ) -> None:
+        """An entry that was rejected and now is booked is not to be reviewed any more."""
+        payee, number = terminal.certificate.payee, terminal.certificate.terminal
+        if self._ledger.has_rejections(connection, payee, number):
+            still = [row.index for row in found.rejections]
+            self._ledger.settle_rejections(connection, payee, number, (batch.first, batch.last), still)
 
     def _cards(self, raws: Iterable[bytes], entries: Iterable[Entry], found: Sorted) -> dict[bytes, Known]:
         """The cards whose certificates came along and are good, and those known from before."""

@@ -31,7 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from offline_sync.clearing.prepared import PairLookup, Prepared, chunks
+from offline_sync.clearing.prepared import CHUNK, PairLookup, Prepared, chunks
 from offline_sync.errors import LedgerError
 
 SCHEMA_VERSION: Final = 1
@@ -83,9 +83,9 @@ transfers = Table(
 )
 
 # Fields of a record's body that only reports ask for, by their place in it; substr counts from 1.
-record_payee = sa.func.substr(records.c.raw, 29, 8)
-record_reference = sa.func.substr(records.c.raw, 37, 12)
-record_terminal = sa.func.substr(records.c.raw, 55, 4)
+record_payee = sa.func.substr(records.c.raw, sa.literal_column("29"), sa.literal_column("8"))
+record_reference = sa.func.substr(records.c.raw, sa.literal_column("37"), sa.literal_column("12"))
+record_terminal = sa.func.substr(records.c.raw, sa.literal_column("55"), sa.literal_column("4"))
 
 certificates = Table(
     "certificates",
@@ -284,6 +284,13 @@ class Ledger:
             engine, sa.select(sent.receipt).where(sent.batch_key == sa.bindparam("key"))
         )
         self._find_highest = Prepared(engine, sa.select(sa.func.max(sent.last)).where(of_terminal))
+        refused = rejected.c
+        self._find_rejected = Prepared(
+            engine,
+            sa.select(sa.func.max(refused.entry))
+            .where(refused.payee == sa.bindparam("p"), refused.terminal == sa.bindparam("t"))
+            .having(sa.func.count() > sa.literal_column("0")),
+        )
         kept = self._insert(certificates).values({name: sa.bindparam(name) for name in ("digest", "raw")})
         self._insert_certificates = Prepared(engine, kept.on_conflict_do_nothing())
         upload = self._insert(uploads).values({name: sa.bindparam(name) for name in UPLOAD_COLUMNS})
@@ -344,6 +351,13 @@ class Ledger:
     def close(self) -> None:
         """Let the database go."""
         self._engine.dispose()
+
+    @property
+    def shared(self) -> bool:
+        """All threads share one connection (a database in memory), so that readers must wait for a writer
+        too.
+        """
+        return isinstance(self._engine.pool, StaticPool)
 
     def known_bodies(
         self, connection: Connection, keys: Iterable[tuple[bytes, int]]
@@ -424,6 +438,37 @@ class Ledger:
         self._post_sales(connection, posting.sales)
         self._insert_new(connection, rejected, posting.rejected)
         self._insert_new(connection, evidence, posting.evidence)
+
+    def settle_rejections(
+        self,
+        connection: Connection,
+        payee: bytes,
+        terminal: bytes,
+        span: tuple[int, int],
+        still: Iterable[int],
+    ) -> None:
+        """Forget rejections of a terminal's entries from span[0] to span[1], but for those rejected again."""
+        again = list(still)
+        for first in range(span[0], span[1] + 1, CHUNK):
+            last = min(first + CHUNK - 1, span[1])
+            connection.execute(
+                sa.delete(rejected).where(
+                    rejected.c.payee == payee,
+                    rejected.c.terminal == terminal,
+                    rejected.c.entry.between(first, last),
+                    rejected.c.entry.not_in([index for index in again if first <= index <= last]),
+                )
+            )
+
+    def has_rejections(self, connection: Connection, payee: bytes, terminal: bytes) -> bool:
+        """Whether any entry of a terminal was rejected."""
+        return bool(self._find_rejected.find(connection, (payee, terminal)))
+
+    def bodies_of(self, connection: Connection, card: bytes) -> Iterator[tuple[int, int, int]]:
+        """(sequence, kind, amount) of everything that arrived from a card, by rising sequence."""
+        wanted = sa.select(records.c.sequence, records.c.kind, records.c.amount_fen)
+        for row in connection.execute(wanted.where(records.c.card == card).order_by(records.c.sequence)):
+            yield row[0], row[1], row[2]
 
     def keep_order(self, connection: Connection, row: dict[str, Any]) -> None:
         """Keep a load order; the first one for a card's counter stays."""

@@ -227,11 +227,16 @@ def _disposition() -> tuple[Any, Any]:
 
 def _payees(connection: Connection) -> list[PayeeLine]:
     joined, disposition = _disposition()
-    rows = connection.execute(
-        select(record_payee, disposition, func.count(), func.sum(records.c.amount_fen))
+    told = (
+        select(record_payee.label("payee"), disposition.label("what"), records.c.amount_fen)
         .select_from(joined)
         .where(records.c.kind == PAYMENT)
-        .group_by(record_payee, disposition)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(told.c.payee, told.c.what, func.count(), func.sum(told.c.amount_fen)).group_by(
+            told.c.payee, told.c.what
+        )
     )
     counts: dict[tuple[bytes, int], Count] = {
         (payee, what): Count(number, int(amount)) for payee, what, number, amount in rows

@@ -1,18 +1,24 @@
 """Clearing's rules about money, one test each: what is credited, once, to whom, and what is refused."""
 
 import struct
+import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from hardwallet import certificates, records
 from hardwallet.records import Record
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
-from offline_sync.clearing import Clearing, Report
+from offline_sync.clearing import Clearing, Report, ledger
 from offline_sync.clearing import report as reports
+from offline_sync.clearing.prepared import Prepared
 from offline_sync.errors import BatchRefused, LedgerError, RecordRefused
 from offline_sync.messages import Acknowledgement, Batch
 from pos_terminal.sale import Sale, SaleState
@@ -569,7 +575,20 @@ class TestRejectedRows:
         assert codes(clearing.accept(till.batch())) == [(1, "certificate-missing")]
         till.cards = [card]
         assert clearing.accept(till.batch()).rejections == []
-        assert payee_fen(clearing.report(), shop) == 500
+        report = clearing.report()
+        assert payee_fen(report, shop) == 500
+        assert report.rejected == []
+
+    def test_what_is_booked_later_leaves_the_other_rejections(
+        self, clearing: Clearing, scheme: Scheme, card: Card, shop: Terminal
+    ) -> None:
+        other = scheme.card(8)
+        till = Till(shop, []).add(own(scheme.payment(card, shop)), own(scheme.payment(other, shop)))
+        till.add(own(scheme.payment(card, shop)), own(scheme.payment(card, shop)))
+        clearing.accept(till.batch())
+        till.cards = [card]
+        clearing.accept(till.batch(1, 3))
+        assert [line.entry for line in clearing.report().rejected] == [2, 4]
 
 
 def make_card(scheme: Scheme, *, authority: bytes, signer: Any = None) -> Card:
@@ -884,5 +903,70 @@ class TestBooks:
         clearing.close()
 
 
-def test_the_size_of_a_load_order() -> None:
-    assert struct.calcsize(">BBBB4s4s8sIIHII16sI") + 64 == 122
+class TestArrived:
+    def test_up_to_the_first_gap(
+        self, clearing: Clearing, scheme: Scheme, card: Card, shop: Terminal
+    ) -> None:
+        assert clearing.arrived(card.number) == (0, 0)
+        load, first, missing, last = (
+            scheme.load(card),
+            scheme.payment(card, shop, 100),
+            scheme.payment(card, shop, 20),
+            scheme.payment(card, shop, 3),
+        )
+        clearing.book_load(load.raw, card.raw_certificate)
+        till = Till(shop, [card]).add(own(last), own(first), own(missing))
+        clearing.accept(till.batch(1, 2))
+        assert clearing.arrived(card.number) == (2, 100)
+        clearing.accept(till.batch(3, 3))
+        assert clearing.arrived(card.number) == (4, 123)
+
+    def test_a_clone_counts_once(
+        self, clearing: Clearing, scheme: Scheme, card: Card, shop: Terminal
+    ) -> None:
+        items = [own(scheme.payment(card, shop, 50, sequence=n)) for n in (1, 1, 2)]
+        clearing.accept(Till(shop, [card]).add(*items).batch())
+        assert clearing.arrived(card.number) == (2, 100)
+
+
+class TestOtherDatabases:
+    """PostgreSQL is not run here; what would be sent to it is at least its SQL, with values in the right
+    places.
+    """
+
+    def test_the_tables(self) -> None:
+        for table in ledger.tables.sorted_tables:
+            text = str(CreateTable(table).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
+            assert "BLOB" not in text
+
+    def test_rows_become_named_values_in_the_order_of_the_columns(self) -> None:
+        class Engine:
+            dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+        insert = Prepared(Engine(), sa.insert(ledger.records))  # type: ignore[arg-type]
+        assert insert._names == list(ledger.RecordRow._fields)
+        assert insert._bound(ledger.RecordRow(*range(9)))["raw"] == 8
+
+
+@pytest.mark.parametrize("place", ["", "/{}/ledger.sqlite"])
+def test_readers_and_writers_at_once(tmp_path: Path, scheme: Scheme, shop: Terminal, place: str) -> None:
+    """Reports never see half a booking, nor stop one."""
+    clearing = open_clearing(scheme, "sqlite://" + place.format(tmp_path))
+    cards = [scheme.card(number) for number in range(1, 4)]
+    till = Till(shop, cards).add(*(own(scheme.payment(card, shop, 10)) for card in cards * 20))
+    seen: list[Report] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(clearing.report())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for first in range(1, 61, 3):
+        clearing.accept(till.batch(first, first + 2))
+    done.set()
+    reader.join()
+    assert all(report.conservation.ok and report.payments % 3 == 0 for report in seen)
+    assert clearing.report().payments == 60
+    clearing.close()

@@ -1,6 +1,7 @@
 """The journal as the tap uses it: what it keeps, what it refuses, what it finds again."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -593,3 +594,26 @@ class TestCertificates:
             store.acknowledge(4, store.hash_at(4))
             left = [store.certificate(card.digest) is not None for card in cards]
         assert left == [True, False, False, False, True, True]
+
+
+def test_taps_and_an_upload_at_once(
+    store: SqliteJournal, scheme: Scheme, card: Card, terminal: Terminal
+) -> None:
+    """A thread sends while another sells: nothing is lost, and the chain holds."""
+    records = [scheme.payment(card, terminal, 1) for _ in range(150)]
+    done = threading.Event()
+
+    def send() -> None:
+        while not done.is_set() or store.waiting().entries:
+            entries = store.entries(store.acknowledged() + 1, 7)
+            if entries:
+                store.acknowledge(entries[-1].index, entries[-1].hash)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    for record in records:
+        store.keep_payment(record, SaleState.GRANTED, NOW)
+    done.set()
+    sender.join()
+    assert store.acknowledged() == 150
+    assert store.verify_all().ok

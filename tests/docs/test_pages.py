@@ -74,6 +74,32 @@ def test_the_two_readmes_link_each_other() -> None:
     assert "README.md" in links(text_of("README.zh.md"))
 
 
+# ------------------------------------------------------------------------------------------- code
+
+
+def missing_code(page: str) -> list[str]:
+    """Source files that the page names and that aren't there; names that it puts into a file without them."""
+    spans = {
+        match for match in re.findall(r"`([^`\n]+)`", page) if re.fullmatch(r"[\w./-]+\.(py|toml|sh)", match)
+    }
+    found = [name for name in sorted(spans) if not (REPOSITORY / name).exists() and "/" in name]
+    placed = re.findall(r"`(\w+)`[^`.;|]{0,20}?\s(?:in|of)\s`([\w/]+\.py)`", page)
+    for name, place in placed:
+        if (REPOSITORY / place).exists() and name not in text_of(place):
+            found.append(f"{name} in {place}")
+    return found
+
+
+@pytest.mark.parametrize("path", pages(), ids=page_name)
+def test_code_that_is_named_is_there(path: Path) -> None:
+    assert missing_code(path.read_text(encoding="utf-8")) == []
+
+
+def test_code_that_is_not_there_is_found() -> None:
+    page = "`nowhere/file.py`, `invented` in `tui/cli.py`, `main` in `tui/cli.py`"
+    assert missing_code(page) == ["nowhere/file.py", "invented in tui/cli.py"]
+
+
 # ------------------------------------------------------------------------------------------- commands
 
 

@@ -27,10 +27,10 @@ class BadUsage(CommandError):
     """The command was not given what it needs."""
 
 
-EXPECTED = (CommandError, BridgeError, WalletError, TerminalError, SyncError, OSError)
+EXPECTED = (CommandError, BridgeError, WalletError, TerminalError, SyncError, OSError, UnicodeError)
 """Whatever a user can cause; anything else is a bug and shows itself as one."""
 
-_USAGE = (BadUsage, BadReaderUri, BadAmount)
+_USAGE = (BadUsage, BadReaderUri, BadAmount, UnicodeError)
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -43,11 +43,15 @@ def kind(error: BaseException) -> str:
     """The error's name for programs, as in `card_file_busy`."""
     if isinstance(error, OSError):
         return "system"
+    if isinstance(error, UnicodeError):
+        return "bad_text"
     return _HUMP.sub("_", type(error).__name__).lower()
 
 
 def message(error: BaseException) -> str:
     """The error as one line."""
+    if isinstance(error, UnicodeError):
+        return say("an argument or a variable holds text that can't be used here; write it in UTF-8")
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
             return harmless(say("the system refused: {why}", why=error.strerror))

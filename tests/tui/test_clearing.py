@@ -97,6 +97,9 @@ def test_an_export_writes_over_nothing_else(world: World) -> None:
     done = world.call("sync", "--terminal", "till", "--export", "alice.card")
     assert (done.code, "is no export; name another file" in done.err) == (1, True)
     assert world.path("alice.card").read_bytes() == whole
+    for name in ("/dev/null", "city", "/", ".", ""):
+        done = world.call("sync", "--terminal", "till", "--export", name)
+        assert (done.code, "is no ordinary file" in done.err) == (1, True)
     done = world.call("sync", "--terminal", "till", "--export", "no/such/folder/file", "--json")
     assert (done.code, done.error["kind"]) == (1, "export_failed")
 

@@ -159,6 +159,20 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(world: World) ->
     assert not set("\x1b\x07") & set(done.err)
 
 
+def test_bytes_that_are_no_text(world: World) -> None:
+    for done in (
+        world.typed("pos", "status", "--terminal", "till", HARDWALLET_PASSPHRASE="\udcff"),
+        world.typed(
+            "terminal", "new", "--scheme", "city", "--class", "retail", "t2", "--clearing", "http://\udcff"
+        ),
+        world.typed("clearing", "serve", "--scheme", "city", "--host", "a..b"),
+    ):
+        assert (done.code, done.out) in ((1, ""), (2, ""))
+        assert done.err.startswith("hardwallet: ")
+        assert done.err.count("\n") == 1
+    assert world.typed("pos", "give-up", "--terminal", "till", "--reason", "\udcff").code == 1
+
+
 def test_a_closed_or_full_stdout_is_no_traceback(world: World) -> None:
     full = world.shell("hardwallet card show alice.card > /dev/full")
     assert (full.code, full.err) == (1, "hardwallet: the system refused: No space left on device\n")

@@ -131,6 +131,8 @@ def _export(session: "TerminalSession", uploader: "Uploader", path: Path, *, as_
     from offline_sync.gateway import export
     from tui.errors import CommandError
 
+    if path.exists() and not path.is_file():
+        raise CommandError(say("{path} is no ordinary file; name another", path=path))
     if path.is_file():
         with path.open("rb") as file:
             begin = file.read(len(_EXPORT_BEGINS))

@@ -67,7 +67,7 @@ def new(
         raise BadUsage(say("--vehicle has 4 letters or digits"))
     if vehicle and klass != "transit":
         raise BadUsage(say("--vehicle is for --class transit"))
-    if clearing and not clearing.startswith(("http://", "https://")):
+    if clearing and not (clearing.isascii() and clearing.startswith(("http://", "https://"))):
         raise BadUsage(say("--clearing is an address that begins with http:// or https://"))
     with open_issuing(scheme, scheme_key_file) as issuing:
         made = create_terminal(path, issuing, klass, merchant, system_clock(), os.urandom, key_file=key_file)

@@ -11,18 +11,21 @@ from firmware_bridge.virtual.in_process import InProcessReader
 from firmware_bridge.virtual.tear import TearMoment
 from hardwallet.card.applet import Card
 from hardwallet.card.identity import CardIdentity
-from hardwallet.card.memory import CardMemory
+from hardwallet.card.memory import MAX_TRIES, CardMemory, fresh_state
 from hardwallet.certificates import (
     CARD,
     CLASS_RETAIL,
     CLASS_TRANSIT,
+    TERMINAL,
     Certificate,
     TrustBundle,
     agreement_digest,
     digest,
     signed,
 )
-from hardwallet.issuing import ISSUER, YEAR_S, Scheme, create_scheme, open_scheme
+from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, create_scheme, open_scheme
+from hardwallet.limits import tiers
+from hardwallet.messages import LoadOrder
 from hardwallet.records import Record
 from hardwallet.session import KnownCard, TerminalIdentity, WalletSession
 from hardwallet.suites import International, SigningKey, Suite
@@ -106,6 +109,7 @@ class Mill:
     issuer: SigningKey
     _blanks: dict[tuple[int, int, str], Blank] = field(default_factory=dict)
     _merchants: int = 0
+    _cards: int = 0
 
     def blank(self, tier: int = SMALL, balance_fen: int = 20_000, pin: str = "") -> Blank:
         """A card of that tier, issued once."""
@@ -122,15 +126,81 @@ class Mill:
             if balance_fen:
                 scheme.load(holder.reader.wait_for_card(0), balance_fen, NOW)
         if pin:
-            session = WalletSession(holder.reader.wait_for_card(0), self.suite)
-            session.select()
-            known = session.exchange_certificates(self.trust, NOW, agreement=True)
-            session.change_pin("", pin, known, seeded("pin"))
+            self.set_pin(holder, pin)
         return holder.copy()
+
+    def quick_blank(self, balance_fen: int = 20_000) -> tuple[Blank, bytes]:
+        """A card of its own, and the order by which it was loaded: as issued, but in no issuing journal."""
+        self._cards += 1
+        suite, entropy = self.suite, seeded(("quick", self._cards))
+        signing, agreement = suite.new_signing_key(entropy), suite.new_agreement_key(entropy)
+        number = ISSUER + (0x80000000 + self._cards).to_bytes(4, "big")
+        issuer = self.trust.operator(ISSUER)
+        certificate = signed(
+            Certificate(
+                *(CARD, suite.number, LARGE, self.trust.scheme, ISSUER, number + bytes(4)),
+                *(self.trust.currency, NOW, NOW + YEAR_S, signing.public),
+                agreement_digest(suite, agreement.public),
+            ),
+            self.issuer,
+        )
+        secrets = entropy(16), entropy(16)
+        identity = CardIdentity(suite, certificate, self.trust.root, signing, agreement, *secrets)
+        operators = self.trust.operators
+        memory = CardMemory(
+            fresh_state(tiers()[LARGE].limits, LARGE, issuer.not_before, len(operators)).to_bytes()
+        )
+        for place, operator in enumerate(operators):
+            memory.write_operator(place, operator.body())
+        memory.write_tries(MAX_TRIES)
+        holder = Holder(Blank(identity, memory.state().to_bytes(), memory.image()))
+        order = self.load(holder, balance_fen)
+        return holder.copy(), order
+
+    def load(self, holder: Holder, amount_fen: int, acknowledged: tuple[int, int] = (0, 0)) -> bytes:
+        """Load a card with an order that no issuing journal knows; the signed order."""
+        holder.reader.present()
+        session = WalletSession(holder.reader.wait_for_card(0), self.suite)
+        session.select()
+        known = session.exchange_certificates(self.trust, NOW)
+        counter, challenge = session.load_challenge()
+        body = LoadOrder(
+            *(self.suite.number, self.trust.scheme, ISSUER, holder.number, counter + 1, amount_fen),
+            *(self.trust.currency, *acknowledged, challenge, NOW),
+        ).body()
+        order = body + self.issuer.sign(body)
+        session.ratify(session.load(order, known))
+        holder.reader.remove()
+        return order
+
+    def set_pin(self, holder: Holder, pin: str) -> None:
+        """Give a card its first PIN."""
+        holder.reader.present()
+        session = WalletSession(holder.reader.wait_for_card(0), self.suite)
+        session.select()
+        known = session.exchange_certificates(self.trust, NOW, agreement=True)
+        session.change_pin("", pin, known, seeded("pin"))
+        holder.reader.remove()
 
     def holder(self, tier: int = SMALL, balance_fen: int = 20_000, pin: str = "") -> Holder:
         """Somebody with a fresh copy of a card."""
         return Holder(self.blank(tier, balance_fen, pin))
+
+    def quick_identity(self, klass: int, merchant: int) -> TerminalIdentity:
+        """A new terminal of a merchant that no issuing journal knows."""
+        self._merchants += 1
+        number = (0x80000000 + self._merchants).to_bytes(4, "big")
+        key = self.suite.new_signing_key(seeded(("quick terminal", self._merchants)))
+        certificate = signed(
+            Certificate(
+                *(TERMINAL, self.suite.number, klass, self.trust.scheme, ACQUIRER),
+                ACQUIRER + merchant.to_bytes(4, "big") + number,
+                *(self.trust.currency, NOW, NOW + YEAR_S),
+                key.public,
+            ),
+            self.acquirer,
+        )
+        return TerminalIdentity(certificate, digest(self.suite, certificate), key)
 
     def issuing(self) -> "_Issuing":
         """The scheme, open for issuing."""

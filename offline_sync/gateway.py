@@ -8,10 +8,11 @@ durable in the journal. Whatever fails before that is tried again later with the
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import BinaryIO, Final, Protocol, Self, overload
 
 import httpx
 
@@ -338,18 +339,62 @@ def export(
     return uploads, first - begin
 
 
-def read_export(path: Path) -> list[Batch]:
+class Export(Sequence[Batch]):
+    """The uploads of an exported file, read one at a time: a file may hold a million entries."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file through once. Raises ExportFailed when it is missing, too long or not whole."""
+        self._path = path
+        self._places: list[int] = []
+        with self._opened() as file:
+            if os.fstat(file.fileno()).st_size > EXPORT_LIMIT_BYTES:
+                raise ExportFailed(f"{path} is too long to be an export")
+            place = 0
+            while line := file.readline(messages.MAX_BATCH_BYTES + 2):
+                self._decode(line)
+                self._places.append(place)
+                place += len(line)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Batch]:
+        with self._opened() as file:
+            for place in self._places:
+                file.seek(place)
+                yield self._decode(file.readline(messages.MAX_BATCH_BYTES + 2))
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        places = self._places[index] if isinstance(index, slice) else [self._places[index]]
+        with self._opened() as file:
+            found = []
+            for place in places:
+                file.seek(place)
+                found.append(self._decode(file.readline(messages.MAX_BATCH_BYTES + 2)))
+        return found if isinstance(index, slice) else found[0]
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        try:
+            with self._path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise ExportFailed(f"{self._path} cannot be read: {error.strerror}") from error
+
+    def _decode(self, line: bytes) -> Batch:
+        try:
+            return messages.decode_batch(line.removesuffix(b"\n"))
+        except MessageMalformed as error:
+            raise ExportFailed(f"{self._path} is no export of a terminal, or was altered: {error}") from None
+
+
+def read_export(path: Path) -> Export:
     """The uploads in an exported file. Raises ExportFailed when it is missing, too long or not whole."""
-    try:
-        if path.stat().st_size > EXPORT_LIMIT_BYTES:
-            raise ExportFailed(f"{path} is too long to be an export")
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ExportFailed(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        return [messages.decode_batch(line) for line in lines]
-    except MessageMalformed as error:
-        raise ExportFailed(f"{path} is no export of a terminal, or was altered: {error}") from None
+    return Export(path)
 
 
 def fetch(

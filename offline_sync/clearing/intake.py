@@ -13,7 +13,9 @@ from hardwallet.records import Record
 from hardwallet.suites import SigningKey
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
+from offline_sync.clearing import refunds
 from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, RecordRow, Transfer
+from offline_sync.clearing.refunds import Receipt, RefundOrder
 from offline_sync.clearing.verify import Known, Verifier
 from offline_sync.errors import BatchRefused, MessageMalformed, RecordRefused
 from offline_sync.messages import Acknowledgement, Batch, Chained, Rejection
@@ -42,6 +44,7 @@ class Sorted:
     rejections: list[Rejection] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
+    refund_orders: list[RefundOrder] = field(default_factory=list)
     certificates: dict[bytes, bytes] = field(default_factory=dict)
 
 
@@ -218,7 +221,11 @@ class Intake:
                 }
             )
         elif entry.kind == Kind.SALE_OPENED:
-            _parsed(chain.parse_opened, entry.payload)
+            opened = _parsed(chain.parse_opened, entry.payload)
+            certificate = terminal.certificate
+            order = refunds.order_of(certificate.payee, certificate.terminal, opened)
+            if order is not None:
+                found.refund_orders.append(order)
         else:
             raise RecordRefused("malformed", f"an entry of unknown kind {entry.kind}")
 
@@ -338,7 +345,19 @@ class Intake:
             self._book(item, number, received_s, loaded, posting)
             bodies[item.digest] = (number, item.state, item.record.raw)
             number += 1
+        self._settle_refunds(connection, found, posting)
         return posting
+
+    def _settle_refunds(self, connection: Connection, found: Sorted, posting: Posting) -> None:
+        receipts = [
+            Receipt(row.id, records.parse(row.raw)) for row in posting.records if row.kind == records.REFUND
+        ]
+        if not receipts and not found.refund_orders:
+            return
+        refused = refunds.settle(connection, found.refund_orders, receipts, posting)
+        for receipt, reason in refused:
+            record = receipt.record
+            posting.evidence.append(self._note("refund", record.card + bytes(4), reason, record.raw, b""))
 
     def _book(
         self,
@@ -367,6 +386,8 @@ class Intake:
             payee = (AccountKind.PAYEE, record.payee)
             posting.transfers.append(Transfer(Reason.PAYMENT, number, card, payee, record.amount_fen))
             return
+        if record.kind == records.REFUND:
+            return  # until the merchant's own order is here: offline_sync.clearing.refunds
         counter = records.load_counter(record)
         if (record.card, counter) in loaded:
             # An issuer pays one order once; a second receipt of it proves a clone and moves nothing.

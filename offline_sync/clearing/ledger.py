@@ -141,6 +141,19 @@ loads = Table(
     Column("amount_fen", BigInteger, nullable=False),
 )
 
+refund_orders = Table(
+    "refund_orders",
+    tables,
+    Column("payee", LargeBinary(8), primary_key=True),
+    Column("terminal", LargeBinary(4), primary_key=True),
+    Column("transaction", BigInteger, primary_key=True),
+    Column("card", LargeBinary(8), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("total_fen", BigInteger, nullable=False),
+    Column("record", _Id, ForeignKey("records.id"), nullable=True),
+)
+Index("refund_orders_by_payment", refund_orders.c.card, refund_orders.c.sequence)
+
 rejected = Table(
     "rejected",
     tables,
@@ -223,6 +236,8 @@ class Posting:
     records: list[RecordRow] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
+    refund_orders: list[dict[str, Any]] = field(default_factory=list)
+    refunds: list[dict[str, Any]] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
     sales: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
@@ -431,6 +446,15 @@ class Ledger:
         self._post_transfers(connection, posting.transfers)
         if posting.loads:
             connection.execute(sa.insert(loads), posting.loads)
+        self._insert_new(connection, refund_orders, posting.refund_orders)
+        for booked in posting.refunds:
+            connection.execute(
+                sa.update(refund_orders)
+                .where(
+                    *(refund_orders.c[name] == booked[name] for name in ("payee", "terminal", "transaction"))
+                )
+                .values(record=booked["record"])
+            )
         for change in posting.states:
             connection.execute(
                 sa.update(records).where(records.c.id == change["id"]).values(state=change["state"])

@@ -1,12 +1,14 @@
 """What the books say: balances, what became of each payment, gaps, evidence, and whether all adds up."""
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, case, func, select
 
-from hardwallet.records import LOAD, PAYMENT
+from hardwallet.records import LOAD, PAYMENT, REFUND
 from offline_sync.clearing.ledger import (
     AccountKind,
     Reason,
@@ -18,6 +20,7 @@ from offline_sync.clearing.ledger import (
     record_reference,
     record_terminal,
     records,
+    refund_orders,
     rejected,
     sales,
     transfers,
@@ -113,6 +116,7 @@ class Conservation(msgspec.Struct, frozen=True):
     difference_fen: int
     loads_fen: int
     payments_fen: int
+    refunds_fen: int
     funding_fen: int
     cards_fen: int
     payees_fen: int
@@ -135,6 +139,9 @@ class Report(msgspec.Struct, frozen=True):
     evidence: list[EvidenceLine]
     payments: int
     loads: int
+    refunds: int
+    suspended_refunds: list[PaymentLine]
+    """Receipts of cards whose merchant's own order has not arrived, or does not fit: not booked."""
 
 
 def build(connection: Connection) -> Report:
@@ -154,7 +161,23 @@ def build(connection: Connection) -> Report:
         evidence=_evidence(connection),
         payments=_count(connection, records, records.c.kind == PAYMENT),
         loads=_count(connection, records, records.c.kind == LOAD),
+        refunds=_count(connection, refund_orders, refund_orders.c.record.is_not(None)),
+        suspended_refunds=_suspended_refunds(connection),
     )
+
+
+def _suspended_refunds(connection: Connection) -> list[PaymentLine]:
+    booked = select(refund_orders.c.record).where(refund_orders.c.record.is_not(None))
+    rows = connection.execute(
+        select(record_payee, records.c.card, records.c.sequence, record_reference, records.c.amount_fen)
+        .where(records.c.kind == REFUND, records.c.id.not_in(booked))
+        .order_by(records.c.id)
+        .limit(LIST_LIMIT)
+    )
+    return [
+        PaymentLine(payee.hex(), card.hex(), sequence, reference.hex(), amount_fen)
+        for payee, card, sequence, reference, amount_fen in rows
+    ]
 
 
 def _conservation(connection: Connection) -> Conservation:
@@ -169,7 +192,7 @@ def _conservation(connection: Connection) -> Conservation:
         kept.get(kind, 0)
         for kind in (AccountKind.FUNDING, AccountKind.CARD, AccountKind.PAYEE, AccountKind.LOSS)
     )
-    loaded, paid = moved.get(Reason.LOAD, 0), moved.get(Reason.PAYMENT, 0)
+    loaded, paid, refunded = (moved.get(reason, 0) for reason in (Reason.LOAD, Reason.PAYMENT, Reason.REFUND))
     signed_payments = _scalar(
         connection, select(func.sum(records.c.amount_fen)).where(records.c.kind == PAYMENT)
     )
@@ -179,14 +202,14 @@ def _conservation(connection: Connection) -> Conservation:
         for value in (
             funding + cards + payees + losses,
             funding + loaded,
-            cards - (loaded - paid),
-            payees - paid,
+            cards - (loaded - paid + refunded),
+            payees - (paid - refunded),
             signed_payments - paid,
             signed_loads - loaded,
             _misstated(connection),
         )
     )
-    return Conservation(difference == 0, difference, loaded, paid, funding, cards, payees, losses)
+    return Conservation(difference == 0, difference, loaded, paid, refunded, funding, cards, payees, losses)
 
 
 def _misstated(connection: Connection) -> int:
@@ -284,38 +307,39 @@ def _cards(connection: Connection) -> list[CardLine]:
 
 
 def _terminals(connection: Connection) -> list[TerminalLine]:
-    spans: dict[tuple[bytes, bytes], list[tuple[int, int]]] = {}
-    for payee, terminal, first, last in connection.execute(
+    spans = connection.execute(
         select(uploads.c.payee, uploads.c.terminal, uploads.c.first, uploads.c.last).order_by(
             uploads.c.payee, uploads.c.terminal, uploads.c.first
         )
-    ):
-        spans.setdefault((payee, terminal), []).append((first, last))
+    )
     refused = _by_terminal(connection, rejected.c.payee, rejected.c.terminal, rejected)
     counted = select(evidence.c.subject, func.count()).group_by(evidence.c.subject)
     flags: dict[bytes, int] = {row[0]: row[1] for row in connection.execute(counted)}
-    return [
-        TerminalLine(
-            payee.hex(),
-            terminal.hex(),
-            max(last for _, last in held),
-            gaps(held),
-            refused.get((payee, terminal), 0),
-            flags.get(payee + terminal, 0),
+    lines = []
+    for (payee, terminal), rows in groupby(spans, key=lambda row: (row.payee, row.terminal)):
+        highest, missing = held((row.first, row.last) for row in rows)
+        lines.append(
+            TerminalLine(
+                payee.hex(),
+                terminal.hex(),
+                highest,
+                missing,
+                refused.get((payee, terminal), 0),
+                flags.get(payee + terminal, 0),
+            )
         )
-        for (payee, terminal), held in spans.items()
-    ]
+    return lines
 
 
-def gaps(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What is missing from 1 on, of spans [first, last] in the order of their firsts."""
+def held(spans: Iterable[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
+    """Of spans [first, last] by rising first: the highest last, and what is missing from 1 on."""
     missing = []
     upto = 0
     for first, last in spans:
         if first > upto + 1:
             missing.append((upto + 1, first - 1))
         upto = max(upto, last)
-    return missing
+    return upto, missing
 
 
 def _paid_not_granted(connection: Connection) -> list[PaymentLine]:

@@ -101,8 +101,6 @@ class Verifier:
         except Malformed as error:
             raise RecordRefused("malformed", str(error)) from None
         trust = self.trust
-        if record.kind not in (records.PAYMENT, records.LOAD):
-            raise RecordRefused("unsupported", f"records of type {record.kind:02X} are not settled here yet")
         if record.scheme != trust.scheme or record.suite != trust.suite.number:
             raise RecordRefused("scheme", "the record belongs to another scheme or suite")
         if record.currency != trust.currency:

@@ -287,6 +287,19 @@ class TestDisposition:
         assert report.payees[0].granted.count == 1
 
     @pytest.mark.parametrize("in_order", [True, False])
+    def test_a_record_that_was_granted_once_stays_granted(
+        self, clearing: Clearing, scheme: Scheme, card: Card, shop: Terminal, in_order: bool
+    ) -> None:
+        """A till whose first entry was damaged keeps the record again."""
+        record = scheme.payment(card, shop, 500)
+        till = Till(shop, [card]).add(own(record), own(record, SaleState.PAID_NOT_GRANTED))
+        for first in (1, 2) if in_order else (2, 1):
+            clearing.accept(till.batch(first, first))
+        report = clearing.report()
+        assert report.paid_not_granted == []
+        assert report.payees[0].granted == reports.Count(1, 500)
+
+    @pytest.mark.parametrize("in_order", [True, False])
     def test_the_latest_entry_of_a_sale_counts_however_it_arrives(
         self, clearing: Clearing, scheme: Scheme, card: Card, shop: Terminal, bus: Terminal, in_order: bool
     ) -> None:
@@ -827,10 +840,10 @@ class TestContinuity:
 
 
 def test_gaps_of_spans() -> None:
-    assert reports.gaps([]) == []
-    assert reports.gaps([(1, 3), (4, 6)]) == []
-    assert reports.gaps([(1, 9), (2, 3), (10, 12)]) == []
-    assert reports.gaps([(2, 3), (3, 4), (8, 9)]) == [(1, 1), (5, 7)]
+    assert reports.held([]) == (0, [])
+    assert reports.held([(1, 3), (4, 6)]) == (6, [])
+    assert reports.held([(1, 9), (2, 3), (10, 12)]) == (12, [])
+    assert reports.held([(2, 3), (3, 4), (8, 9)]) == (9, [(1, 1), (5, 7)])
 
 
 class TestBooks:

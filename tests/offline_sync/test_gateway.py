@@ -426,7 +426,10 @@ class TestExport:
         told = gateway.export(store, terminal.uploader, path, time_s=NOW, limits=Limits(entries=2))
         assert told == (3, 5)
         assert store.acknowledged() == 0
-        for batch in gateway.read_export(path):
+        read = gateway.read_export(path)
+        assert [batch.first for batch in read] == [1, 3, 5]
+        assert (len(read), read[-1].first, [batch.first for batch in read[1:]]) == (3, 5, [3, 5])
+        for batch in read:
             clearing.accept(batch)
         assert clearing.report().payments == 5
         assert not list(tmp_path.glob("*.part"))

@@ -753,7 +753,8 @@ class SqliteJournal:
 
     def _holds(self, record: Record, kind: Kind) -> bool:
         """Whether an undamaged entry of this kind, or of a better one, holds the record's body."""
-        index = self._payment_index(record.card, record.sequence).get(sha256(record.body).digest())
+        places = self._payment_index(record.card, record.sequence)
+        index = places.get(sha256(record.body).digest()) if places else None
         if index is None:
             return False
         entry = self._entry(index)

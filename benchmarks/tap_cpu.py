@@ -1,8 +1,8 @@
 """Host CPU of one transit tap, card and terminal together, against one raw signature and verification.
 
-The two are measured in turns, in short slices of one run, in CPU time of this process: waiting for the disk
-is not counted, what the disk makes the kernel compute in this process is. The card's memory is in RAM, the
-terminal's journal on a disk, made durable at each tap.
+The two take turns, one pair and one tap, in CPU time of this process: waiting for the disk is not counted,
+what the disk makes the kernel compute in this process is. So both find the caches as the other has left them.
+The card's memory is in RAM, the terminal's journal on a disk, made durable at each tap.
 
 Other programs on the machine only ever add to a figure, and they add more to a tap, whose code is larger than
 a cache. So slices are taken in rounds, and the round that was disturbed least counts.
@@ -31,7 +31,7 @@ from pos_terminal.terminal import Terminal
 
 LIMIT: Final = 3.0
 SLICE: Final = 10
-"""Taps, or pairs of signature and verification, measured in one go."""
+"""Turns that make one figure of each."""
 
 
 class Slice(NamedTuple):
@@ -64,7 +64,7 @@ def run(quick: bool) -> list[Row]:
     rounds, slices = (2, 10) if quick else (7, 50)
     place, kind = disk_folder()
     where = f"{place} ({kind}{', which is no disk' if kind in IN_MEMORY else ''})"
-    print(f"  journal on {where}; {rounds} rounds of {slices} slices of {SLICE} taps")
+    print(f"  journal on {where}; {rounds} rounds of {slices} slices of {SLICE} turns")
     with tempfile.TemporaryDirectory(dir=place, prefix="hardwallet-bench-") as folder:
         taken = _rounds(Path(folder), rounds, slices)
     return rows_of(taken)
@@ -107,7 +107,8 @@ def _rounds(folder: Path, rounds: int, slices: int) -> list[list[Slice]]:
         bus = world.terminal(CLASS_TRANSIT, 1, timed)
         pair = _raw_pair()
         bench = _Bench(world, bus, journal[0])
-        bench.taps(CHECKPOINT_EVERY + TAPS_BETWEEN_VISITS)  # as a terminal is after its first minutes
+        for _ in range(CHECKPOINT_EVERY + TAPS_BETWEEN_VISITS):  # as a terminal is after its first minutes
+            bench.tap()
         taken = []
         for number in range(rounds):
             taken.append([bench.slice(pair) for _ in range(slices)])
@@ -125,31 +126,32 @@ class _Bench:
         self._left = 0
 
     def slice(self, pair: Callable[[], None]) -> Slice:
-        """SLICE raw pairs, then SLICE taps."""
-        start_ns = time.process_time_ns()
+        """So many turns of a raw pair and a tap."""
+        raw_ns = tap_ns = wall_ns = 0
+        before_ns = self._journal.storage_ns
         for _ in range(SLICE):
+            start_ns = time.process_time_ns()
             pair()
-        raw_ns = time.process_time_ns() - start_ns
-        tap_ns, storage_ns, wall_s = self.taps(SLICE)
-        each_us = 1 / SLICE / 1000
-        return Slice(raw_ns * each_us, tap_ns * each_us, storage_ns * each_us, wall_s / SLICE * 1e6)
+            raw_ns += time.process_time_ns() - start_ns
+            cpu_ns, taken_ns = self.tap()
+            tap_ns += cpu_ns
+            wall_ns += taken_ns
+        storage_ns = self._journal.storage_ns - before_ns
+        return Slice(*(sum_ns / SLICE / 1000 for sum_ns in (raw_ns, tap_ns, storage_ns, wall_ns)))
 
-    def taps(self, count: int) -> tuple[int, int, float]:
-        """CPU nanoseconds of so many taps, of their storage, and the seconds that they took."""
-        cpu_ns, storage_ns, wall_s = 0, self._journal.storage_ns, 0.0
-        for _ in range(count):
-            if self._left == 0:
-                self._world.visit_issuer(self._bus)
-                self._link, self._left = self._world.link(), TAPS_BETWEEN_VISITS
-            self._left -= 1
-            fare = self._world.fare()
-            start_s, start_ns = time.perf_counter(), time.process_time_ns()
-            result = tap(self._bus, self._link, fare)
-            cpu_ns += time.process_time_ns() - start_ns
-            wall_s += time.perf_counter() - start_s
-            if not (result.granted and result.ratified):
-                raise RuntimeError(f"a tap of the benchmark was not granted: {result.reason}")
-        return cpu_ns, self._journal.storage_ns - storage_ns, wall_s
+    def tap(self) -> tuple[int, int]:
+        """One tap: its CPU time, and how long it took, in nanoseconds."""
+        if self._left == 0:
+            self._world.visit_issuer(self._bus)
+            self._link, self._left = self._world.link(), TAPS_BETWEEN_VISITS
+        self._left -= 1
+        fare = self._world.fare()
+        start_ns, start_cpu_ns = time.perf_counter_ns(), time.process_time_ns()
+        result = tap(self._bus, self._link, fare)
+        cpu_ns, taken_ns = time.process_time_ns() - start_cpu_ns, time.perf_counter_ns() - start_ns
+        if not (result.granted and result.ratified):
+            raise RuntimeError(f"a tap of the benchmark was not granted: {result.reason}")
+        return cpu_ns, taken_ns
 
 
 def _raw_pair() -> Callable[[], None]:

@@ -169,7 +169,7 @@ def test_taps_are_what_their_names_say() -> None:
     assert instructions[tap_time.RETAIL] == [select, pay, ratify]
     assert instructions[tap_time.WITH_PIN] == [select, pay, ratify]
     assert instructions[tap_time.MEETING] == [select, exchange, pay, ratify]
-    again = [event for event in taken[tap_time.AGAIN].acknowledged() if not isinstance(event, Operation)]
+    again = [event for event in taken[tap_time.AGAIN].decided if not isinstance(event, Operation)]
     assert [command[1] for command, _ in again] == [select, pay, ratify]
     assert again[1][1][0] == 2  # already paid, and not ratified yet
     assert again[2][1] == bytes.fromhex("019000")  # ratified now

@@ -199,6 +199,7 @@ class Reason:
 
     LOAD: Final = 1
     PAYMENT: Final = 2
+    REFUND: Final = 3
 
 
 Account = tuple[int, bytes]

@@ -86,9 +86,9 @@ def settle(
     waiting = _waiting(connection, {order.card for order in known.values()})
     booked_fen: dict[tuple[bytes, int], int] = {}
     for receipt in sorted({one.number: one for one in [*waiting, *new_receipts]}.values(), key=_number):
-        order = known.get(receipt.key)
-        if order is None:
+        if receipt.key not in known:
             continue
+        order = known[receipt.key]
         reason = _objection(connection, order, receipt.record, booked_fen)
         if reason:
             refused.append((receipt, reason))

@@ -1,6 +1,5 @@
 """Clearing's rules about money, one test each: what is credited, once, to whom, and what is refused."""
 
-import struct
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -543,7 +542,6 @@ class TestRejectedRows:
             ({"currency": 0x0840}, "currency"),
             ({"payee": b"\x00\x00\x00\x99" + bytes(4)}, "payee-unknown"),
             ({"payee": ISSUER + bytes(4)}, "payee-unknown"),
-            ({"kind": records.REFUND, "reference": struct.pack(">II4x", 1, 200)}, "unsupported"),
         ],
     )
     def test_what_belongs_elsewhere(

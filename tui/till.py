@@ -1,6 +1,7 @@
 """What a terminal shows: the sale that a tap is for, the result of a tap, the sales in its journal."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +13,8 @@ from offline_sync.chain import Kind
 from offline_sync.journal import SqliteJournal
 from pos_terminal.errors import NoSuchSale, SaleOpen
 from pos_terminal.receipts import receipt, record_code
-from pos_terminal.sale import Sale, SaleState
+from pos_terminal.refund import Refund, open_refunds, refund_terms
+from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
 from pos_terminal.terminal import Charge, Fare
 from tui.errors import BadUsage
@@ -22,6 +24,7 @@ SERVICE_DAY_BEGINS = timedelta(hours=4)
 """A ride after midnight belongs to the day whose timetable it is in."""
 
 _CHUNK = 500
+_CARD_AND_SEQUENCE = re.compile(r"([0-9a-fA-F]{16}):([0-9]{1,10})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,45 @@ def choose_charge(session: TerminalSession, amount_fen: int, ride: Ride) -> tupl
         return Fare(amount_fen, session.vehicle, service_day(terminal.now()), ride.run), False
     waiting = session.journal.unresolved()
     for sale in waiting:
-        if sale.amount_fen == amount_fen:
+        if sale.amount_fen == amount_fen and sale.profile == RETAIL:
             return sale, True
     if waiting:
-        raise SaleOpen(
-            say(
-                "sale {number} of {amount} is not finished: present the same card again "
-                "(hardwallet pos pay {amount}), or give it up (hardwallet pos give-up)",
-                number=waiting[0].transaction,
-                amount=yuan(waiting[0].amount_fen),
-            )
-        )
+        raise SaleOpen(unfinished(sale_data(waiting[0])))
     return terminal.new_sale(amount_fen), False
+
+
+def choose_refund(session: TerminalSession, amount_fen: int, payment: tuple[bytes, int]) -> Refund | Sale:
+    """The refund of a payment (card, sequence), or the one of this amount that is unresolved.
+
+    Raises SaleOpen while anything else is unresolved.
+    """
+    card, sequence = payment
+    for sale in open_refunds(session.terminal):
+        if (sale.card, refund_terms(sale)[0], sale.amount_fen) == (card, sequence, amount_fen):
+            return sale
+    for sale in session.journal.unresolved():
+        raise SaleOpen(unfinished(sale_data(sale)))
+    return Refund(card, sequence, amount_fen)
+
+
+def unfinished(sale: Mapping[str, Any]) -> str:
+    """What to do about an unresolved sale or refund, given as sale_data."""
+    amount = yuan(sale["amount_fen"])
+    if sale["kind"] == "refund":
+        return say(
+            "the refund of CNY {amount} to card {card} is not finished: present that card again "
+            "(hardwallet pos refund {amount} --of {card}:{sequence}), or give it up (hardwallet pos give-up)",
+            amount=amount,
+            card=sale["card"],
+            sequence=sale["refunded_sequence"],
+        )
+    return say(
+        "sale {number} of CNY {amount} with card {card} is not finished: present that card again "
+        "(hardwallet pos pay {amount}), or give it up (hardwallet pos give-up)",
+        number=sale["number"],
+        amount=amount,
+        card=sale["card"],
+    )
 
 
 def service_day(now_s: int) -> int:
@@ -132,7 +162,10 @@ def tap_data(tap: Tap, *, modelled: bool) -> dict[str, Any]:
 
 def sale_data(sale: Sale) -> dict[str, Any]:
     """A sale for programs."""
-    return {**_charge_data(sale), "state": sale.state.name.lower(), "reason": sale.reason}
+    data = {**_charge_data(sale), "kind": "payment", "state": sale.state.name.lower(), "reason": sale.reason}
+    if sale.profile == REFUND_PROFILE:
+        data |= {"kind": "refund", "refunded_sequence": refund_terms(sale)[0]}
+    return data
 
 
 def _charge_data(sale: Sale) -> dict[str, Any]:
@@ -191,6 +224,36 @@ def recent_sales(journal: SqliteJournal, count: int, *, look_at: int = 2_000) ->
             if len(found) == count:
                 break
     return list(found.values())
+
+
+def refund_words(tap: Tap) -> str:
+    """The result of a refund in a sentence or two, and what to do next."""
+    amount = yuan(tap.sale.amount_fen) if tap.sale is not None else ""
+    reason = tap.reason.rstrip(".")
+    if tap.granted:
+        words = say("REFUNDED: CNY {amount}.", amount=amount)
+        return words + (
+            say(" It had reached the card before; nothing was given twice.") if tap.recovered else ""
+        )
+    if tap.outcome is Outcome.UNRESOLVED:
+        return say(
+            "NOT KNOWN YET: {reason}. Present the same card again and run the same command: it finishes this "
+            "refund and gives nothing twice.",
+            reason=reason,
+        )
+    return say("NOT REFUNDED: {reason}.", reason=reason)
+
+
+def name_payment(journal: SqliteJournal, wanted: str) -> tuple[bytes, int]:
+    """Card (8 bytes) and sequence of the payment that is meant: a number, a code, or CARD:SEQUENCE.
+
+    Raises NoSuchSale, BadUsage.
+    """
+    named = _CARD_AND_SEQUENCE.fullmatch(wanted)
+    if named is not None:
+        return bytes.fromhex(named[1]), int(named[2])
+    record, _ = find_payment(journal, wanted)
+    return record.card, record.sequence
 
 
 def find_payment(journal: SqliteJournal, wanted: str) -> tuple[Record, SaleState]:

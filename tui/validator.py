@@ -6,6 +6,7 @@ from typing import TypeVar
 from firmware_bridge.errors import CardError, ReaderError
 from firmware_bridge.link import CardLink
 from fleet.open import TerminalSession
+from hardwallet.records import RETAIL
 from pos_terminal.tap import Outcome, Tap, tap
 from pos_terminal.terminal import Charge
 from tui.errors import kind
@@ -90,7 +91,7 @@ class Validator:
                 self._interrupts.pause(_RETRY_S)
 
     def _charge(self) -> Charge:
-        waiting = self._session.journal.unresolved()
+        waiting = [sale for sale in self._session.journal.unresolved() if sale.profile == RETAIL]
         amount_fen = waiting[0].amount_fen if waiting else self._amount_fen
         return choose_charge(self._session, amount_fen, self._ride)[0]
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "card serve": ["--vpcd", "--trace"],
     "terminal new": ["--scheme", "--class", "--merchant", "--vehicle", "--clearing", "--key-file", "--json"],
     "pos pay": ["--terminal", "--reader", "--timeout", "--trace", "--pin-file", "--line", "--run", "--json"],
+    "pos refund": ["--of", "--terminal", "--reader", "--timeout", "--trace", "--json"],
     "pos give-up": ["--terminal", "--reason", "--json"],
     "pos status": ["--terminal", "--json"],
     "pos receipt": ["--terminal", "--lang", "--json"],

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from firmware_bridge.errors import NoCard
+from firmware_bridge.virtual.in_process import InProcessReader
 from firmware_bridge.virtual.tear import TearMoment
 from fleet.open import system_clock
 from hardwallet.card.simulated import SimulatedCard
@@ -14,7 +15,9 @@ from hardwallet.issuing import YEAR_S, create_scheme, open_scheme
 from hardwallet.keys import find_passphrase
 from hardwallet.suites import suite_by_number
 from pos_terminal.folder import create_terminal
-from tests.tui.world import PIN, World, running
+from pos_terminal.refund import Refund
+from pos_terminal.refund import refund as give_back
+from tests.tui.world import PIN, Done, World, running
 from tui.till import service_day
 
 RETAIL_PAY = 3
@@ -157,6 +160,66 @@ def test_giving_a_sale_up(world: World) -> None:
     number = str(world.status()["sales"][0]["number"])
     assert "PAID, NOT GRANTED" in world.call("pos", "receipt", number, "--terminal", "till").out
     assert "已付款，未交付" in world.call("pos", "receipt", number, "--terminal", "till", "--lang", "zh").out
+
+
+def refund(
+    world: World, amount: str, of: str, *words: str, card: str = "alice.card", terminal: str = "till"
+) -> Done:
+    return world.call(
+        *("pos", "refund", amount, "--of", of, "--terminal", terminal, "--reader", f"sim:{card}", "--json"),
+        *words,
+    )
+
+
+def test_a_refund_in_parts(world: World) -> None:
+    paid = world.pay("12.50").json
+    told = world.call(
+        *("pos", "refund", "5", "--of", str(paid["sale"]["number"]), "--terminal", "till"),
+        *("--reader", "sim:alice.card"),
+    )
+    assert (told.code, told.out.splitlines()[0]) == (0, "REFUNDED: CNY 5.00.")
+    assert world.shown()["balance_fen"] == 20_000 - 750
+    assert world.shown()["records"][0]["kind"] == "refund"
+    assert re.search(r"refund +\+5\.00", world.call("card", "show", "alice.card").out)
+    too_much = refund(world, "7.51", paid["record"]["code"])
+    assert (too_much.code, "7.50 is left" in too_much.json["reason"]) == (1, True)
+    rest = refund(world, "7.50", f"{paid['record']['card']}:{paid['record']['sequence']}")
+    assert (rest.code, world.shown()["balance_fen"]) == (0, 20_000)
+    sales = world.status()["sales"]
+    assert [(sale["kind"], sale["state"]) for sale in sales] == [("refund", "granted")] * 2 + [
+        ("payment", "granted")
+    ]
+    assert re.search(r"-5\.00 +refunded", world.call("pos", "status", "--terminal", "till").out)
+
+
+def test_refunds_that_are_refused(world: World) -> None:
+    number = str(world.pay("12.50").json["sale"]["number"])
+    assert refund(world, "5.00", number, card="rich.card").json["outcome"] == "other_card"
+    assert refund(world, "5.00", number, terminal="bus").error["kind"] == "no_such_sale"
+    assert refund(world, "5.00", "?").error["kind"] == "bad_usage"
+    assert refund(world, "0", number).error["kind"] == "bad_amount"
+    assert refund(world, "5.00", "0000010100000009:1").json["outcome"] == "other_card"
+    assert world.shown()["balance_fen"] == 18_750
+    assert world.status()["unresolved"] == []
+
+
+def test_a_torn_refund_is_finished_by_the_same_command(world: World) -> None:
+    paid = world.pay("12.50").json["record"]
+    simulated = SimulatedCard(world.path("alice.card"))
+    reader = InProcessReader(simulated, "sim:torn", on_close=simulated.close)
+    reader.tear_at(5, "after")
+    with world.session() as session:
+        wanted = Refund(bytes.fromhex(paid["card"]), paid["sequence"], 500)
+        assert give_back(session.terminal, reader.wait_for_card(0), wanted).outcome.name == "UNRESOLVED"
+    reader.close()
+    of = f"{paid['card']}:{paid['sequence']}"
+    assert f"pos refund 5.00 --of {of}" in world.call("pos", "status", "--terminal", "till").out
+    assert "the refund of CNY 5.00" in world.pay("5.00").error["message"]
+    assert refund(world, "4.00", of).error["kind"] == "sale_open"
+    done = refund(world, "5.00", of)
+    assert (done.code, done.json["recovered"]) == (0, True)
+    assert world.shown()["balance_fen"] == 20_000 - 750
+    assert world.status()["unresolved"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """No PIN, no passphrase and no key ever shows: in no result, error or trace, in no file but its own."""
 
 import base64
-import json
 from pathlib import Path
 
 from hardwallet.keys import unseal
 from hardwallet.suites import suite_by_number
 from tests.tui.world import PASSPHRASE, PIN, Done, World
+from tui.cardfile import open_card
 
 WRONG_PIN = "730164"
 
@@ -69,8 +69,8 @@ def private_keys(folder: Path) -> list[bytes]:
     suite = suite_by_number(1)
     sealed = [*folder.glob("town/keys/*.json"), folder / "shop/key.json"]
     scalars = [unseal(path.read_bytes(), suite, PASSPHRASE.encode(), "").scalar() for path in sealed]
-    header = (folder / "bob.card").read_bytes()[:8192]
-    fields = json.loads(header[header.index(b"{") : header.index(b"}") + 1])
-    scalars += [bytes.fromhex(fields[name]) for name in ("signing", "agreement", "secret", "pin_salt")]
+    with open_card(folder / "bob.card") as card:
+        identity = card.identity
+    scalars += [identity.signing.scalar(), identity.agreement.scalar(), identity.secret, identity.pin_salt]
     assert len(scalars) == 8
     return scalars

@@ -234,7 +234,7 @@ def _card_lines(card: "CardAtHand", data: dict[str, Any]) -> list[str]:
                 row["sequence"],
                 when(row["time_s"]),
                 row["kind"] + (f", {row['profile']}" if row["profile"] else ""),
-                ("+" if row["kind"] == "load" else "-") + yuan(row["amount_fen"]),
+                ("-" if row["kind"] == "payment" else "+") + yuan(row["amount_fen"]),
                 yuan(row["balance_fen"]),
                 say("waits") if row["unratified"] else say("done"),
                 row["code"],
@@ -325,29 +325,21 @@ def _load(
 
 def _acknowledged(scheme: Path, key_file: Path | None, card: "CardAtHand") -> tuple[int, int]:
     """Sequence and total of this card up to which clearing holds everything; nothing where that is unsure."""
-    from fleet.open import CLEARING_DATABASE, open_clearing, open_issuing
-    from hardwallet.records import parse
+    from fleet.open import CLEARING_DATABASE, open_clearing
     from offline_sync.errors import ClearingError
 
     if not (scheme / CLEARING_DATABASE).exists():
         return (0, 0)
-    number = card.identity.card
     try:
         with open_clearing(scheme, key_file) as clearing:
-            books = clearing.report()
+            sequence, total_fen = clearing.arrived(card.identity.card)
     except ClearingError as error:
         note(say("Clearing's books can't be read, so the card gets no news of them: {why}", why=str(error)))
         return (0, 0)
-    found = next((row for row in books.cards if row.card == number.hex()), None)
-    if found is None or found.missing:
-        return (0, 0)
-    with open_issuing(scheme, key_file) as issuing:
-        loaded_fen = sum(parse(raw).amount_fen for raw, _ in issuing.receipts() if raw[8:16] == number)
-    spent_fen, state = loaded_fen - found.balance_fen, card.state()
-    # A clone's payments are in the books too; the card knows its own, and takes back no more than these.
-    if found.highest_sequence > state.sequence or not 0 <= spent_fen <= state.spent_fen:
-        return (0, 0)
-    return found.highest_sequence, spent_fen
+    state = card.state()
+    # More than the card has signed: a clone's payments, or an old copy of the card's file.
+    known = sequence <= state.sequence and total_fen <= state.spent_fen
+    return (sequence, total_fen) if known else (0, 0)
 
 
 def _book(scheme: Path, key_file: Path | None) -> None:

@@ -169,6 +169,60 @@ def _tap_lines(result: "Tap", language: str, modelled: bool) -> list[str]:
     return lines
 
 
+@app.command(
+    "refund",
+    epilog="Exit codes: 0 refunded; 1 not refunded (refused, not known yet, no card in time); 2 bad usage.",
+)
+def refund(
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In yuan, as in 5.00.")],
+    payment: Annotated[
+        str,
+        typer.Option(
+            "--of",
+            metavar="PAYMENT",
+            help="The payment's number or code here, or CARD:SEQUENCE from another till's receipt.",
+        ),
+    ],
+    terminal: Terminal,
+    reader: OptionalReader = None,
+    timeout: Timeout = 30.0,
+    trace: TraceFile = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a part or all of a payment back to its card.
+
+    The card that paid has to be presented. If it leaves before its answer is known, present it and run the
+    same command again: it finishes that refund and gives nothing twice.
+
+    Example: hardwallet pos refund 5.00 --of 17 --terminal till --reader sim:alice.card
+    """
+    from fleet.open import open_session
+    from pos_terminal.money import parse_amount
+    from pos_terminal.refund import refund as give_back
+    from tui.field import open_field
+    from tui.interrupt import Interrupts
+    from tui.till import choose_refund, name_payment, phase_lines, refund_words, tap_data
+
+    amount_fen = parse_amount(amount)
+    with (
+        open_session(terminal, key_file) as session,
+        open_field(_reader_of(session, reader), trace) as field,
+        Interrupts() as interrupts,
+    ):
+        wanted = choose_refund(session, amount_fen, name_payment(session.journal, payment))
+        link = interrupts.wait(lambda: field.wait_for_card(timeout), field.reader.cancel)
+        try:
+            result = give_back(session.terminal, link, wanted, modelled_ms=field.modelled_ms)
+        finally:
+            link.close()
+        modelled = field.model is not None
+    data = {**tap_data(result, modelled=modelled), "stack": field.stack}
+    report(data, [refund_words(result), "", *phase_lines(result, modelled=modelled)], as_json=as_json)
+    if not result.granted:
+        raise typer.Exit(1)
+
+
 @app.command("give-up", epilog="Exit codes: 0 given up; 1 there is no such unfinished sale; 2 bad usage.")
 def give_up(
     terminal: Terminal,
@@ -272,6 +326,8 @@ def _status_data(session: "TerminalSession") -> dict[str, Any]:
 
 
 def _status_lines(data: dict[str, Any]) -> list[str]:
+    from tui.till import unfinished
+
     waiting = data["waiting"]
     oldest = when(waiting["oldest_time_s"]) if waiting["oldest_time_s"] is not None else say("nothing waits")
     lines = facts(
@@ -298,16 +354,7 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
             *([(say("locked"), data["locked"])] if data["locked"] else []),
         ]
     )
-    for sale in data["unresolved"]:
-        lines.append(
-            say(
-                "Unfinished: sale {number}, CNY {amount}, card {card}. Present that card again "
-                "(hardwallet pos pay {amount}), or give the sale up (hardwallet pos give-up).",
-                number=sale["number"],
-                amount=yuan(sale["amount_fen"]),
-                card=sale["card"],
-            )
-        )
+    lines += [say("Unfinished: {what}.", what=unfinished(sale)) for sale in data["unresolved"]]
     lines += [
         say("Needs review: entry {index}: {reason}", index=item["index"], reason=item["reason"])
         for item in data["needs_review"]
@@ -317,8 +364,8 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
             (
                 row["number"],
                 when(row["time_s"]),
-                yuan(row["amount_fen"]),
-                row["state"].replace("_", " "),
+                ("-" if row["kind"] == "refund" else "") + yuan(row["amount_fen"]),
+                _state_words(row),
                 row["card"],
             )
             for row in data["sales"]
@@ -326,6 +373,13 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
         heads = [say("no"), say("time"), say("amount"), say("state"), say("card")]
         lines += ["", *table(heads, rows, right=(0, 2))]
     return lines
+
+
+def _state_words(sale: dict[str, Any]) -> str:
+    if sale["kind"] == "refund" and sale["state"] == "granted":
+        return say("refunded")
+    words: str = sale["state"].replace("_", " ")
+    return words
 
 
 @app.command("receipt", epilog="Exit codes: 0 shown; 1 no such payment here; 2 bad usage.")

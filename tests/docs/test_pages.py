@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from benchmarks.tap_time import LIMITS_MS, modelled_ms, take
+from firmware_bridge.air_time import J3R180
 from tests.conftest import REPOSITORY
 from tests.docs.markdown import (
     ELLIPSIS,
@@ -199,6 +201,14 @@ def test_lines_that_differ_are_found() -> None:
     assert follows(["paid CNY 7.50 now", ELLIPSIS, "c"], printed)
     assert follows(["paid CNY 7.50 now"], printed)
     assert follows([*printed, "more"], printed)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_readme_shows_the_modelled_times_of_today(name: str) -> None:
+    taken = take()
+    modelled = {kind: modelled_ms(kind, taken, J3R180, 106) for kind in LIMITS_MS}
+    wanted = [(f"{modelled[kind]:.1f}", str(limit)) for kind, limit in LIMITS_MS.items()]
+    assert re.findall(r"\| (\d+\.\d) \| (\d+) \|$", text_of(name), re.MULTILINE) == wanted
 
 
 @contextmanager

@@ -64,6 +64,17 @@ def test_everything_arrives_by_file_once(world: World) -> None:
     assert (books["payments"], books["conservation"]["payees_fen"]) == (3, 1_650)
     assert [row["amount_fen"] for row in books["paid_not_granted"]] == [300]
     assert "Paid, not granted: CNY 3.00" in world.call("clearing", "report", "--scheme", "city").out
+    # A refund arrives the same way, and the books still hold.
+    payment = f"{world.shown()['number']}:2"
+    refund = ("pos", "refund", "2.50", "--of", payment, "--terminal", "till", "--reader", "sim:alice.card")
+    assert world.call(*refund).code == 0
+    written = world.call("sync", "--terminal", "till", "--export", "till.export", "--json")
+    assert (
+        world.call("clearing", "import", "till.export", "--scheme", "city", "--json").json["rejected"] == []
+    )
+    books = world.call("clearing", "report", "--scheme", "city", "--json").json
+    assert (books["refunds"], books["conservation"]["ok"]) == (1, True)
+    assert books["conservation"]["payees_fen"] == 1_650 - 250
     # What was exported waits here until clearing itself has told this terminal.
     rewritten = world.call("sync", "--terminal", "till", "--export", "till.export", "--json").json
     assert rewritten["entries"] == written.json["entries"]

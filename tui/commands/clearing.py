@@ -78,7 +78,8 @@ def _report_lines(found: "Report") -> list[str]:
                 if money.ok
                 else say("DOES NOT HOLD: CNY {difference} apart", difference=yuan(money.difference_fen)),
             ),
-            (say("payments, loads"), f"{found.payments}, {found.loads}"),
+            (say("refunded"), f"CNY {yuan(money.refunds_fen)}"),
+            (say("payments, loads, refunds"), f"{found.payments}, {found.loads}, {found.refunds}"),
         ]
     )
     payees = [
@@ -111,6 +112,15 @@ def _for_a_person(found: "Report") -> list[str]:
             sequence=row.sequence,
         )
         for row in found.paid_not_granted[:_LISTED]
+    ]
+    lines += [
+        say(
+            "Refund without an order so far: CNY {amount} to card {card}, record {sequence}.",
+            amount=yuan(row.amount_fen),
+            card=row.card,
+            sequence=row.sequence,
+        )
+        for row in found.suspended_refunds[:_LISTED]
     ]
     lines += [
         say(

@@ -61,9 +61,10 @@ class _TimedJournal(SqliteJournal):
 
 def run(quick: bool) -> list[Row]:
     """The rows of one transit tap."""
-    rounds, slices = (2, 10) if quick else (7, 50)
+    rounds, slices = (2, 10) if quick else (15, 30)
     place, kind = disk_folder()
     where = f"{place} ({kind}{', which is no disk' if kind in IN_MEMORY else ''})"
+    print("  CPU time of this process; a raw pair and a whole tap take turns; the card's memory is in RAM")
     print(f"  journal on {where}; {rounds} rounds of {slices} slices of {SLICE} turns")
     with tempfile.TemporaryDirectory(dir=place, prefix="hardwallet-bench-") as folder:
         taken = _rounds(Path(folder), rounds, slices)

@@ -54,7 +54,10 @@ class Taken(NamedTuple):
 
 def run(quick: bool) -> list[Row]:
     """The rows of the table, then those without a limit. The same each time."""
-    print(f"  {len(LIMITS_MS)} kinds of tap, taken in this process; {len(PROFILES)} card profiles")
+    print(f"  {len(LIMITS_MS)} kinds of tap of this code, its lengths and operations given to the model")
+    print(
+        f"  of {len(PROFILES)} card profiles and {len(RATES_KBPS)} bit rates; nothing was measured on a card"
+    )
     taken = take()
     rows = [
         _row(name, taken, J3R180, 106, limit_ms, f", {J3R180.name}, 106 kbit/s")

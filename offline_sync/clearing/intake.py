@@ -23,6 +23,9 @@ from pos_terminal.sale import SaleState
 
 _Parsed = TypeVar("_Parsed")
 
+Checked = Mapping[bytes, Record | RecordRefused]
+"""The records of an upload, by their 160 bytes: verified, or why not."""
+
 NO_STATE: Final = 0
 """The state of a record that its own terminal has not reported yet."""
 
@@ -195,20 +198,22 @@ class Intake:
     def _sort(self, batch: Batch, terminal: Known, result: Chained) -> Sorted:
         found = Sorted()
         cards = self._cards(batch.card_certificates, result.entries, found)
+        raws = (chain.record_in(entry.kind, entry.payload) for entry in result.entries)
+        checked = self._verifier.records((raw for raw in raws if raw is not None), cards)
         for entry in result.entries:
             try:
-                self._sort_entry(entry, terminal, cards, found)
+                self._sort_entry(entry, terminal, checked, found)
             except RecordRefused as refusal:
                 self._reject(entry, terminal, cards, refusal, found)
         return found
 
-    def _sort_entry(self, entry: Entry, terminal: Known, cards: Mapping[bytes, Known], found: Sorted) -> None:
+    def _sort_entry(self, entry: Entry, terminal: Known, checked: Checked, found: Sorted) -> None:
         if entry.damaged:
-            self._sort_damaged(entry, terminal, cards, found)
+            self._sort_damaged(entry, terminal, checked, found)
         elif entry.kind == Kind.OWN_PAYMENT:
-            self._sort_own(entry, terminal, cards, found)
+            self._sort_own(entry, terminal, checked, found)
         elif entry.kind == Kind.CARRIED:
-            found.arrivals.append(_arrival(self._verifier.record(entry.payload, cards), NO_STATE))
+            found.arrivals.append(_arrival(_verified(entry, checked), NO_STATE))
         elif entry.kind == Kind.SALE_CHANGED:
             changed = _parsed(chain.parse_changed, entry.payload)
             found.sales.append(
@@ -229,9 +234,9 @@ class Intake:
         else:
             raise RecordRefused("malformed", f"an entry of unknown kind {entry.kind}")
 
-    def _sort_own(self, entry: Entry, terminal: Known, cards: Mapping[bytes, Known], found: Sorted) -> None:
-        state, raw = _parsed(chain.parse_own, entry.payload)
-        record = self._verifier.record(raw, cards)
+    def _sort_own(self, entry: Entry, terminal: Known, checked: Checked, found: Sorted) -> None:
+        state, _ = _parsed(chain.parse_own, entry.payload)
+        record = _verified(entry, checked)
         certificate = terminal.certificate
         if record.kind == records.PAYMENT and record.payee + record.terminal == certificate.subject:
             told = state in (SaleState.GRANTED, SaleState.PAID_NOT_GRANTED)
@@ -242,22 +247,17 @@ class Intake:
         detail = f"entry {entry.index} claims a record that names another terminal"
         found.evidence.append(self._note("claimed", certificate.subject, detail, entry.payload, b""))
 
-    def _sort_damaged(
-        self, entry: Entry, terminal: Known, cards: Mapping[bytes, Known], found: Sorted
-    ) -> None:
+    def _sort_damaged(self, entry: Entry, terminal: Known, checked: Checked, found: Sorted) -> None:
         """A record that its card's signature still fits is good, whatever else was altered."""
         detail = f"entry {entry.index} was damaged in the terminal's store"
         found.evidence.append(
             self._note("damaged", terminal.certificate.subject, detail, entry.payload, entry.hash)
         )
-        raw = chain.record_in(entry.kind, entry.payload)
         try:
-            if raw is not None:
-                found.arrivals.append(_arrival(self._verifier.record(raw, cards), NO_STATE))
-                return
+            record = _verified(entry, checked)
         except RecordRefused:
-            pass
-        raise RecordRefused("damaged", "the entry was damaged in the terminal's store")
+            raise RecordRefused("damaged", "the entry was damaged in the terminal's store") from None
+        found.arrivals.append(_arrival(record, NO_STATE))
 
     def _reject(
         self,
@@ -496,6 +496,15 @@ class Intake:
 
 def _arrival(record: Record, state: int) -> Arrival:
     return Arrival(record, state, sha256(record.body).digest())
+
+
+def _verified(entry: Entry, checked: Checked) -> Record:
+    """The record in an entry, once its signature verified. Raises RecordRefused."""
+    raw = chain.record_in(entry.kind, entry.payload)
+    found = RecordRefused("malformed", "there is no record in the entry") if raw is None else checked[raw]
+    if isinstance(found, RecordRefused):
+        raise found
+    return found
 
 
 def _parsed(parse: Callable[[bytes], _Parsed], payload: bytes) -> _Parsed:

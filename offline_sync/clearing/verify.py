@@ -9,7 +9,7 @@ what its old one took. Neither time may lie ahead of clearing's own clock by mor
 
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,8 +94,37 @@ class Verifier:
         """A record (160 bytes) that its card signed. `cards` by the digest of their certificates.
 
         Raises RecordRefused: malformed, of another scheme, suite or currency, no certificate, dates,
-        signature.
+        payee, signature.
         """
+        found = self.records((raw,), cards)[raw]
+        if isinstance(found, RecordRefused):
+            raise found
+        return found
+
+    def records(
+        self, raws: Iterable[bytes], cards: Mapping[bytes, Known]
+    ) -> dict[bytes, Record | RecordRefused]:
+        """For each of many records what `record` gives or raises. The signatures are checked in one go:
+        between other work, each check costs a tenth more, because the curve's tables have left the
+        processor's cache.
+        """
+        found: dict[bytes, Record | RecordRefused] = {}
+        pending = []
+        for raw in raws:
+            try:
+                pending.append(self._read(raw, cards))
+            except RecordRefused as refusal:
+                found[raw] = refusal
+        for record, card in pending:
+            try:
+                card.key.verify(record.signature, record.body)
+                found[record.raw] = record
+            except SignatureInvalid:
+                found[record.raw] = RecordRefused("signature", "the card did not sign this record")
+        return found
+
+    def _read(self, raw: bytes, cards: Mapping[bytes, Known]) -> tuple[Record, Known]:
+        """Everything about a record but its signature. Raises RecordRefused."""
         try:
             record = records.parse(raw)
         except Malformed as error:
@@ -114,12 +143,8 @@ class Verifier:
             raise RecordRefused("dates", "the card's certificate was not valid at the time in the record")
         if record.time_s > self._clock() + CLOCK_AHEAD_S:
             raise RecordRefused("clock", "the time in the record lies in the future")
-        try:
-            card.key.verify(record.signature, record.body)
-        except SignatureInvalid:
-            raise RecordRefused("signature", "the card did not sign this record") from None
         self._check_payee(record, card.certificate)
-        return record
+        return record, card
 
     def order(self, raw: bytes) -> LoadOrder:
         """A load order, 122 bytes. Raises RecordRefused."""

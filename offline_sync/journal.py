@@ -494,6 +494,8 @@ class SqliteJournal:
             database = connect(
                 str(self.path), isolation_level=None, check_same_thread=False, cached_statements=64, timeout=0
             )
+        # A blob whose type was altered comes as text that need not be any: the chain tells it, not an error.
+        database.text_factory = lambda raw: raw.decode("utf-8", "replace")
         self._database = database
         # Before anything is read: the log's index then lives in memory, not in a file for which a full disk
         # has no room, and no lock is taken per payment.

@@ -190,6 +190,20 @@ def test_what_trying_again_does_not_mend(
     assert store.locked is None
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed_even_to_a_clearing_that_would_answer(
+    store: SqliteJournal, scheme: Scheme, terminal: Terminal, clearing: Clearing, status: int
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "clearing":
+            return httpx.Response(status, headers={"location": "http://elsewhere/v1/batches"})
+        return honest(clearing)(request)
+
+    with pytest.raises(ClearingNonsense, match="check clearing's address"):
+        gateway_to(answer, store, terminal, scheme).send()
+    assert clearing.report().payments == 0
+
+
 def test_a_refusal_is_told_in_clearings_words(
     store: SqliteJournal, scheme: Scheme, terminal: Terminal
 ) -> None:

@@ -472,6 +472,22 @@ class TestDamage:
             assert stored is not None
             assert stored.record.raw == record.raw
 
+    def test_a_damaged_entry_whose_record_is_whole_is_kept_anew(
+        self, terminal: Terminal, path: Path, scheme: Scheme, card: Card
+    ) -> None:
+        """Its state could be the altered part."""
+        record = scheme.payment(card, terminal)
+        with journal_of(terminal, path) as store:
+            store.keep_payment(record, SaleState.GRANTED, NOW)
+        drop = "DROP TRIGGER entries_are_never_changed"
+        tamper(path, drop, "UPDATE entries SET payload = x'06' || substr(payload, 2) WHERE idx = 1")
+        with journal_of(terminal, path) as store:
+            store.keep_payment(record, SaleState.GRANTED, NOW)
+            assert store.head()[0] == 2
+            stored = store.payment(card.number, record.sequence)
+            assert stored is not None
+            assert stored.granted
+
     def test_a_missing_row_is_told(self, terminal: Terminal, path: Path, records: list[bytes]) -> None:
         tamper(path, "DROP TRIGGER entries_are_never_deleted", "DELETE FROM entries WHERE idx = 3")
         with journal_of(terminal, path) as store:
@@ -594,6 +610,21 @@ class TestCertificates:
             store.acknowledge(4, store.hash_at(4))
             left = [store.certificate(card.digest) is not None for card in cards]
         assert left == [True, False, False, False, True, True]
+
+    def test_those_that_wait_stay_though_others_were_used_later(
+        self, terminal: Terminal, path: Path, scheme: Scheme
+    ) -> None:
+        cards = [scheme.card(number) for number in range(1, 7)]
+        with journal_of(terminal, path, certificates_kept=3) as store:
+            for card in cards:
+                store.keep_certificate(card.digest, CardCertificate(card.raw_certificate, b""))
+                store.keep_payment(scheme.payment(card, terminal), SaleState.GRANTED, NOW)
+            for card in cards[:4]:
+                store.certificate(card.digest)
+            store.acknowledge(4, store.hash_at(4))
+            left = [store.certificate(card.digest) is not None for card in cards]
+        assert left[4:] == [True, True]
+        assert sum(left[:4]) == 1
 
 
 def test_taps_and_an_upload_at_once(

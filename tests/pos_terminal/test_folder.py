@@ -10,12 +10,11 @@ import pytest
 
 from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT
 from hardwallet.issuing import Scheme, create_scheme, open_scheme
-from hardwallet.keys import PASSPHRASE_VARIABLE
+from hardwallet.keys import KEY_FILE, PASSPHRASE_VARIABLE
 from pos_terminal.errors import TerminalError, TerminalFolderError
 from pos_terminal.folder import (
     CERTIFICATE,
     KEY,
-    KEY_FILE,
     SCHEME,
     SETTINGS,
     LimitSettings,

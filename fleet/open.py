@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardwallet.issuing import ACQUIRER, Scheme, open_scheme, read_trust
-from hardwallet.keys import find_passphrase
+from hardwallet.keys import KEY_FILE, find_passphrase
 from hardwallet.records import TRANSIT
 from offline_sync.journal import SqliteJournal
 from pos_terminal.folder import TerminalFolder, open_terminal
@@ -40,7 +40,6 @@ class TerminalSession:
         return name.encode("ascii")
 
 
-SCHEME_KEY_FILE = "key"
 """In a scheme's folder: the passphrase of its keys, mode 0600, when none was given."""
 
 
@@ -103,7 +102,7 @@ def open_issuing(
 ) -> Iterator[Scheme]:
     """Opens a scheme's folder for issuing. Raises IssuingError."""
     read_trust(folder)  # says that there is no scheme, before its key is missed
-    with open_scheme(folder, find_passphrase(key_file, folder / SCHEME_KEY_FILE), entropy) as scheme:
+    with open_scheme(folder, find_passphrase(key_file, folder / KEY_FILE), entropy) as scheme:
         yield scheme
 
 

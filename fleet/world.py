@@ -15,7 +15,7 @@ from hardwallet.card.simulated import SimulatedCard
 from hardwallet.card.timing import ModelledLink, TapModel
 from hardwallet.certificates import TrustBundle
 from hardwallet.issuing import Trust, create_scheme, open_scheme
-from hardwallet.keys import find_passphrase
+from hardwallet.keys import KEY_FILE, find_passphrase
 from hardwallet.session import WalletSession
 from hardwallet.suites import International, Suite
 from offline_sync.journal import SqliteJournal
@@ -194,6 +194,6 @@ def create_world(
     """A new world in an empty folder: its scheme has a root, an issuing and an acquiring operator."""
     scheme_folder = folder / "scheme"
     scheme_folder.mkdir(parents=True)
-    passphrase = find_passphrase(None, scheme_folder / "key", create=True)
+    passphrase = find_passphrase(None, scheme_folder / KEY_FILE, create=True)
     trust = create_scheme(scheme_folder, "demo", suite or International(), passphrase, clock(), entropy)
     return World(folder, clock, stopwatch, entropy, trust, passphrase)

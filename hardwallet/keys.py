@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from hardwallet.errors import IssuingError
 from hardwallet.suites import Entropy, SigningKey, Suite
 
+KEY_FILE: Final = "key"
+"""The file, in a scheme's or terminal's folder, with the passphrase that was made when none was given."""
 _COST: Final = 2**14
 _MAX_COST: Final = 2**20
 _MAX_ENVELOPE: Final = 4096
@@ -77,7 +79,7 @@ def find_passphrase(key_file: Path | None, default: Path, *, create: bool = Fals
     """
     given = os.environ.get(PASSPHRASE_VARIABLE)
     if given:
-        return given.encode()
+        return os.fsencode(given)
     path = key_file or default
     if create and key_file is None and not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

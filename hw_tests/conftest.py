@@ -12,7 +12,7 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.link import Reader
 from firmware_bridge.readers import open_reader
 from hardwallet.errors import WalletError
-from hardwallet.keys import find_passphrase
+from hardwallet.keys import KEY_FILE, find_passphrase
 from hardwallet.messages import Selected, parse_selected
 from hardwallet.session import SELECT_COMMAND
 from hw_tests.bench import CARD_TIMEOUT_S, Authority, Bench, SimulatedCard, open_authority
@@ -63,7 +63,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     folder = Path(str(config.getoption("scheme")))
     key_file = config.getoption("key_file")
     try:
-        passphrase = find_passphrase(Path(key_file) if key_file else None, folder / "passphrase")
+        passphrase = find_passphrase(Path(key_file) if key_file else None, folder / KEY_FILE)
         config.stash[_AUTHORITY] = open_authority(folder, passphrase, os.urandom)
         reader = open_reader(
             str(config.getoption("reader")), simulated_card=lambda path: SimulatedCard(path, os.urandom)

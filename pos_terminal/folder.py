@@ -18,7 +18,7 @@ import msgspec
 from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT, TERMINAL, digest, parse
 from hardwallet.errors import WalletError
 from hardwallet.issuing import Scheme, Trust, parse_trust, write_durably
-from hardwallet.keys import find_passphrase, seal, unseal
+from hardwallet.keys import KEY_FILE, find_passphrase, seal, unseal
 from hardwallet.session import TerminalIdentity
 from hardwallet.suites import Entropy
 from pos_terminal.errors import TerminalFolderError
@@ -29,7 +29,6 @@ SETTINGS: Final = "settings.json"
 CERTIFICATE: Final = "certificate.bin"
 SCHEME: Final = "scheme.json"
 KEY: Final = "key.json"
-KEY_FILE: Final = "key"
 JOURNAL: Final = "journal.sqlite"
 _MAX_FILE: Final = 65_536
 _DEFAULTS: Final = TerminalLimits()

@@ -135,9 +135,10 @@ class Visit:
                 card = self._checked(
                     lambda: self.session.know(terminal.trust, now, kept.raw, kept.agreement_key)
                 )
-        usable = card is not None and card.certificate.card == selected.card
-        if card is None or not usable or (wants_agreement and not card.agreement_key):
-            card = self._meet(now, agreement=wants_agreement)
+        if card is None or card.certificate.card != selected.card:
+            card = self._meet(now, agreement=wants_agreement, known=False)
+        elif wants_agreement and not card.agreement_key:
+            card = self._meet(now, agreement=True, known=True)
         if terminal.known_cards.get(digest) is not card:
             terminal.remember(digest, card)
         if not card.certificate.not_before <= now <= card.certificate.not_after:
@@ -145,14 +146,15 @@ class Visit:
         self.lap("certificates")
         return card
 
-    def _meet(self, now: int, *, agreement: bool) -> KnownCard:
-        """Swap certificates in one exchange; in transit the card alone shows its own, which is shorter."""
+    def _meet(self, now: int, *, agreement: bool, known: bool) -> KnownCard:
+        """Swap certificates in one exchange. In transit, and to a card that is `known` and only asked for its
+        agreement key, the terminal does not show its own: that is shorter."""
         terminal = self.terminal
-        own = terminal.identity.certificate if terminal.profile == RETAIL else None
+        own = terminal.identity.certificate if terminal.profile == RETAIL and not known else None
         card = self._checked(
             lambda: self.session.exchange_certificates(terminal.trust, now, own, agreement=agreement)
         )
-        self._presented = own is not None
+        self._presented = self._presented or own is not None
         kept = CardCertificate(card.certificate.to_bytes(), card.agreement_key)
         try:
             self.journal.keep_certificate(self.session.selected.certificate_digest, kept)

@@ -211,8 +211,6 @@ EXCHANGE: Final = [*header("EXCHANGE CERTIFICATES", "10", "8"), LC, *TERMINAL_CE
 EXCHANGED: Final = [*CARD_CERTIFICATE, DONE]
 EXCHANGE_FOR_PIN: Final = [
     *header("EXCHANGE CERTIFICATES", "10", "8", "bit 0: the agreement key is wanted too"),
-    LC,
-    Field(162, "terminal certificate", "3", "as in the retail tap"),
     LE,
 ]
 EXCHANGED_FOR_PIN: Final = [

@@ -9,6 +9,7 @@ import pytest
 
 from hardwallet import keys
 from hardwallet.issuing import Scheme, create_scheme, open_scheme
+from hardwallet.keys import KEY_FILE
 from hardwallet.suites import International
 from hw_tests.bench import Authority, open_authority
 
@@ -28,7 +29,7 @@ def scheme_folder(tmp_path_factory: pytest.TempPathFactory, now: int) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "_COST", 2)  # scrypt's cost only costs time here
         create_scheme(folder, "test", International(), PASSPHRASE, now, random.Random(1).randbytes)
-    key_file = folder / "passphrase"
+    key_file = folder / KEY_FILE
     key_file.write_bytes(PASSPHRASE)
     key_file.chmod(0o600)
     return folder

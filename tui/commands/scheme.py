@@ -29,9 +29,9 @@ def init(
     """
     import os
 
-    from fleet.open import SCHEME_KEY_FILE, system_clock
+    from fleet.open import system_clock
     from hardwallet.issuing import create_scheme
-    from hardwallet.keys import find_passphrase
+    from hardwallet.keys import KEY_FILE, find_passphrase
     from tui.errors import BadUsage, CommandError
 
     chosen = suite_by_name(suite)
@@ -40,7 +40,7 @@ def init(
     if (folder / "scheme.json").exists():
         raise CommandError(say("{folder} holds a scheme already; choose another folder", folder=folder))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    passphrase = find_passphrase(key_file, folder / SCHEME_KEY_FILE, create=True)
+    passphrase = find_passphrase(key_file, folder / KEY_FILE, create=True)
     trust = create_scheme(folder, name, chosen, passphrase, system_clock(), os.urandom)
     bundle = trust.bundle
     operators = [operator.operator.hex() for operator in bundle.operators]

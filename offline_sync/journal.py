@@ -205,6 +205,8 @@ class SqliteJournal:
         self._genesis = chain.genesis(scheme, payee, terminal)
         self._new_sales: dict[bytes, _SaleIndex] = {}
         self._new_payments: dict[tuple[bytes, int], dict[bytes, int]] = {}
+        self._unmerged: set[bytes] = set()
+        self._unused: set[int] = set()
         self._pending: dict[bytes, None] = {}
         self._touched: set[bytes] = set()
         self._next_transaction = self._acknowledged = self._appended = self._since_checkpoint = 0
@@ -238,6 +240,7 @@ class SqliteJournal:
                 self._put_meta("next_transaction", (begin + BLOCK).to_bytes(8, "big"))
                 self._stamp_certificates()
             self._next_transaction = begin + BLOCK
+            self._unused = set(range(begin, begin + BLOCK))
             return range(begin, begin + BLOCK)
 
     def require_space(self) -> None:
@@ -282,8 +285,10 @@ class SqliteJournal:
         its card and sequence is kept too, as evidence. A locked journal keeps it as well: the card has paid.
         """
         with self._turn:
-            if not self._holds(record, Kind.OWN_PAYMENT):
+            # A number given out a moment ago, and the first payment to bear it, need not be looked for.
+            if record.transaction in self._unused or not self._holds(record, Kind.OWN_PAYMENT):
                 self._append(Kind.OWN_PAYMENT, now_s, chain.pack_own(state, record.raw))
+                self._unused.discard(record.transaction)
 
     def keep_carried(self, record: Record, now_s: int) -> None:
         """Keep another terminal's payment, or a receipt. The same record again changes nothing."""
@@ -344,8 +349,8 @@ class SqliteJournal:
 
     def last_time_s(self) -> int:
         """The time of the newest entry, seconds since 1970; 0 when there is none."""
-        with self._turn:
-            return self._head_time_s
+        self._require_usable()
+        return self._head_time_s
 
     def acknowledged(self) -> int:
         """The last entry that clearing has acknowledged."""
@@ -380,8 +385,8 @@ class SqliteJournal:
 
     def waiting_fen(self) -> int:
         """The amount of the payments to this terminal that clearing has not acknowledged."""
-        with self._turn:
-            return self._totals.own_fen - self._sent.own_fen
+        self._require_usable()
+        return self._totals.own_fen - self._sent.own_fen
 
     def acknowledge(self, index: int, head_hash: bytes, rejected: Iterable[Rejected] = ()) -> None:
         """Keep that clearing holds everything up to `index`, whose hash is `head_hash`; it only rises.
@@ -665,6 +670,8 @@ class SqliteJournal:
     def _write_index(self) -> None:
         if not self._appended:
             return
+        for reference in list(self._unmerged):
+            self._sale_index(reference)
         payments = [
             (card, sequence, digest, index)
             for (card, sequence), digests in self._new_payments.items()
@@ -714,9 +721,12 @@ class SqliteJournal:
             digests[digest] = index
 
     def _index_own(self, index: int, reference: bytes) -> None:
-        sale = self._sale_index(reference)
+        """What the table knows of the reference is merged when somebody asks, or when the index is written:
+        a payment waits for neither."""
+        sale = self._new_sales.get(reference)
         if sale is None:
             self._new_sales[reference] = _SaleIndex(0, index, index)
+            self._unmerged.add(reference)
         elif not sale.payment:
             self._new_sales[reference] = _SaleIndex(sale.opened, index, index)
         self._pending.pop(reference, None)
@@ -731,11 +741,18 @@ class SqliteJournal:
             self._pending.pop(reference, None)
 
     def _sale_index(self, reference: bytes) -> _SaleIndex | None:
-        found = self._new_sales.get(reference)
-        if found is not None:
-            return found
+        new = self._new_sales.get(reference)
+        if new is not None and reference not in self._unmerged:
+            return new
         row = self._row("SELECT opened, latest, payment FROM sales WHERE reference = ?", (reference,))
-        return None if row is None else _SaleIndex(*(self._place(value) for value in row))
+        kept = None if row is None else _SaleIndex(*(self._place(value) for value in row))
+        if new is None:
+            return kept
+        if kept is not None:
+            new = kept if kept.payment else replace(new, opened=kept.opened)
+            self._new_sales[reference] = new
+        self._unmerged.discard(reference)
+        return new
 
     def _known_sale(self, reference: bytes) -> _SaleIndex:
         return self._sale_index(reference) or _SaleIndex(0, 0, 0)

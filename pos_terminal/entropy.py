@@ -1,7 +1,6 @@
 """A terminal's random numbers, with the health test that stops it when they repeat (NIST SP 800-90B,
 4.4.1)."""
 
-from collections import deque
 from typing import Final
 
 from pos_terminal.errors import UnhealthyEntropy
@@ -19,7 +18,7 @@ class HealthyEntropy:
 
     def __init__(self, source: Entropy) -> None:
         self._source = source
-        self._recent: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self._recent: dict[bytes, None] = {}  # the oldest first
         self._failed = False
 
     def __call__(self, length: int) -> bytes:
@@ -31,7 +30,9 @@ class HealthyEntropy:
             head = drawn[:_TESTED_LENGTH]
             if head in self._recent or head == head[:1] * _TESTED_LENGTH:
                 self._failed = True
-            self._recent.append(head)
+            self._recent[head] = None
+            if len(self._recent) > _REMEMBERED:
+                del self._recent[next(iter(self._recent))]
         if self._failed:
             raise UnhealthyEntropy(
                 "this machine's random source repeats itself, so no payment can be made safely; "

@@ -1,9 +1,10 @@
 """Kills a terminal with SIGKILL at every single step of a tap, starts it again, and finishes the sale.
 
-`python -m tests.pos_terminal.killed FOLDER retail|transit known|new` prints the name of each step at which a
-child process died. It fails with a traceback when one of the deaths cost anybody anything. A step is the
-entry or exit of a method of the journal, of a statement in SQLite, of an APDU, or of a write or fsync of the
-card's file, which lives in the same process. The product knows nothing of it: all is wrapped from outside.
+`python -m tests.pos_terminal.killed FOLDER retail|transit known|new|carrying` prints the name of each step at
+which a child process died. `carrying`: the card holds another terminal's torn payment. It fails with a
+traceback when one of the deaths cost anybody anything. A step is the entry or exit of a method of the journal,
+of a statement in SQLite, of an APDU, or of a write or fsync of the card's file, which lives in the same
+process. The product knows nothing of it: all is wrapped from outside.
 """
 
 import os
@@ -22,6 +23,7 @@ from hardwallet.card.file import create_card_file
 from hardwallet.card.memory import CardMemory
 from hardwallet.card.simulated import SimulatedCard
 from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT
+from hardwallet.records import PAYMENT, TRANSIT
 from hardwallet.session import TerminalIdentity
 from offline_sync.journal import SqliteJournal
 from pos_terminal.sale import SaleState
@@ -31,6 +33,7 @@ from tests.pos_terminal.bench import NOW, VEHICLE, Counter, Holder, Mill, hold, 
 
 AMOUNT_FEN: Final = 700
 FIRST_FEN: Final = 100
+TORN_FEN: Final = 33
 START_FEN: Final = 20_000
 MOST_STEPS: Final = 2_000
 RIDE: Final = Fare(AMOUNT_FEN, VEHICLE, 20260921, 77)
@@ -160,33 +163,24 @@ def finish(place: Place, green_before: bool) -> None:
     assert journal.verify_all().ok
     assert journal.quarantined() == []
     card = SimulatedCard(place.card_path)
-    spent_fen = START_FEN - card.card_state().balance_fen
-    entries_before = journal.waiting().count
+    _check_durable(journal, card)
     terminal = place.terminal(journal)
-    unresolved = journal.unresolved()
     granted_before = _granted(journal, card)
     assert green_before <= granted_before, "a green light with nothing on the disk"
-    charge: Charge
-    if terminal.profile == 1:
-        charge = RIDE
-    elif unresolved:
-        (charge,) = unresolved
-        assert charge.amount_fen == AMOUNT_FEN
-    elif granted_before:
-        charge = _sale_of(journal, card)
-    else:
-        assert spent_fen in (0, FIRST_FEN), "the card has paid, and the till knows nothing of it"
-        charge = terminal.new_sale(AMOUNT_FEN)
+    charge = _charge_again(terminal, journal, card, granted_before)
     reader = InProcessReader(card)
     result = tap(terminal, reader.wait_for_card(0), charge)
     assert result.granted is not granted_before
     assert result.granted or result.outcome is Outcome.ALREADY_GRANTED
     assert journal.unresolved() == []
-    assert card.card_state().balance_fen == START_FEN - AMOUNT_FEN - _earlier(entries_before, granted_before)
-    assert len([r for r in card.journal_records() if r.amount_fen == AMOUNT_FEN]) == 1
+    paid = [record for record in card.journal_records() if record.kind == PAYMENT]
+    assert [record.amount_fen for record in paid].count(AMOUNT_FEN) == 1
+    assert card.card_state().balance_fen == START_FEN - sum(record.amount_fen for record in paid)
     assert _granted(journal, card)
     waiting = journal.waiting()
-    assert waiting.amount_fen == START_FEN - card.card_state().balance_fen
+    carried_fen = sum(record.amount_fen for record in paid if record.amount_fen == TORN_FEN)
+    assert waiting.amount_fen == START_FEN - card.card_state().balance_fen - carried_fen
+    assert waiting.carried == (1 if carried_fen else 0)
     assert journal.verify_all().ok
     again = tap(terminal, reader.wait_for_card(0), charge)
     assert again.outcome is Outcome.ALREADY_GRANTED
@@ -195,9 +189,31 @@ def finish(place: Place, green_before: bool) -> None:
     journal.close()
 
 
-def _earlier(entries_before: int, granted_before: bool) -> int:
-    """What the meeting before the tap cost, where there was one."""
-    return FIRST_FEN if entries_before - granted_before else 0
+def _charge_again(terminal: Terminal, journal: SqliteJournal, card: SimulatedCard, granted: bool) -> Charge:
+    """What the cashier, or the next tap on the bus, asks for after the restart."""
+    if terminal.profile == TRANSIT:
+        return RIDE
+    unresolved = journal.unresolved()
+    if unresolved:
+        (sale,) = unresolved
+        assert sale.amount_fen == AMOUNT_FEN
+        return sale
+    if granted:
+        return _sale_of(journal, card)
+    amounts = [record.amount_fen for record in card.journal_records()]
+    assert AMOUNT_FEN not in amounts, "the card has paid, and the till knows nothing of it"
+    return terminal.new_sale(AMOUNT_FEN)
+
+
+def _check_durable(journal: SqliteJournal, card: SimulatedCard) -> None:
+    """What the card takes for ratified is in the journal."""
+    state = card._memory.state()
+    waiting = {int.from_bytes(card._memory.entry(index)[24:28], "big") for index in state.unratified}
+    for record in card.journal_records():
+        if record.kind == PAYMENT and record.sequence not in waiting:
+            stored = journal.payment(record.card, record.sequence)
+            assert stored is not None, "a payment was ratified and is nowhere"
+            assert stored.record == record
 
 
 def _granted(journal: SqliteJournal, card: SimulatedCard) -> bool:
@@ -218,8 +234,8 @@ def _sale_of(journal: SqliteJournal, card: SimulatedCard) -> Charge:
     return sale
 
 
-def prepare(folder: Path, klass: int, *, known: bool) -> Place:
-    """The files before the tap; `known`: card and terminal have met, over a payment of 1.00."""
+def prepare(folder: Path, klass: int, met: str) -> Place:
+    """The files before the tap. Unless they are new to each other, card and terminal met over 1.00."""
     keys._COST = 2  # type: ignore[misc]
     (folder / "scheme").mkdir(parents=True)
     mill = make_mill(folder / "scheme")
@@ -228,19 +244,24 @@ def prepare(folder: Path, klass: int, *, known: bool) -> Place:
     holder = Holder(mill.blank(balance_fen=START_FEN))
     counter = Counter(mill, folder)
     journal = place.open_journal()
-    if known:
+    if met != "new":
         terminal = place.terminal(journal)
         charge = counter.fare(FIRST_FEN) if klass == CLASS_TRANSIT else terminal.new_sale(FIRST_FEN)
         assert hold(terminal, holder, charge).granted
     journal.close()
+    if met == "carrying":
+        torn_at = counter.shop(merchant=9)
+        assert hold(torn_at, holder, torn_at.new_sale(TORN_FEN), tear=(4, "before")).granted
+        assert holder.unratified == 1
+        counter.close()
     blank = holder.copy()
     create_card_file(place.card_path, blank.identity, CardMemory(blank.state, blank.image))
     return place
 
 
-def run(folder: Path, klass: int, *, known: bool) -> int:
+def run(folder: Path, klass: int, met: str) -> int:
     """Every step in turn; how many there are."""
-    template = prepare(folder, klass, known=known)
+    template = prepare(folder, klass, met)
     for last in range(1, MOST_STEPS):
         place = Place(folder / "work", template.mill, template.identity)
         shutil.rmtree(place.folder, ignore_errors=True)
@@ -273,7 +294,7 @@ def run(folder: Path, klass: int, *, known: bool) -> int:
 
 def main(arguments: list[str]) -> None:
     folder, klass, met = arguments
-    run(Path(folder), CLASS_TRANSIT if klass == "transit" else CLASS_RETAIL, known=met == "known")
+    run(Path(folder), CLASS_TRANSIT if klass == "transit" else CLASS_RETAIL, met)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from firmware_bridge.virtual.tear import TearMoment
 from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT
 from hardwallet.records import PAYMENT, TRANSIT, Record
-from pos_terminal.sale import SaleState
+from pos_terminal.sale import Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
 from pos_terminal.terminal import Charge, Fare, Terminal
 from tests.pos_terminal.bench import PIN, Blank, Counter, Holder, Mill, hold, know
@@ -65,15 +65,22 @@ class Course:
 
     def pay(self, tear: Tear | None = None) -> Tap:
         """The card at the first terminal, for the charge."""
-        result = hold(self.first, self.holder, self.charge, self.pin, tear=tear)
+        result = hold(self.first, self.holder, self.charge, self.pin, tear=tear, decided=self._green)
         self.grants += result.granted
         assert self.grants <= 1
         assert len(self.debits) <= 1
         if result.granted:
             assert result.record is not None
             assert [record.body for record in self.debits] == [result.record.body]
+        elif self.debits and not self.grants and isinstance(self.charge, Sale):
+            assert [sale.reference for sale in self.first.journal.unresolved()] == [self.charge.reference]
         check_durable([self.holder], self.terminals)
         return result
+
+    def _green(self, result: Tap) -> None:
+        """At the green light the payment is on the disk already."""
+        if result.granted and result.record is not None:
+            assert result.record.body in {record.body for record in kept_records([self.first])}
 
     def elsewhere(self, tear: Tear | None = None) -> Tap:
         """The card at the second terminal, for something of its own."""

@@ -32,6 +32,7 @@ from hardwallet.errors import (
 from hardwallet.suites import AgreementKey, Entropy, SigningKey, Suite, VerifyingKey
 
 SELECT_COMMAND: Final = Command(m.CLA_ISO, m.INS_SELECT, m.P1_SELECT_BY_NAME, 0, m.AID, 256).to_bytes()
+_OK: Final = sw.OK.to_bytes(2, "big")
 COMMAND_NAMES: Final = {
     m.INS_SELECT: "SELECT",
     m.INS_EXCHANGE_CERTIFICATES: "EXCHANGE CERTIFICATES",
@@ -377,7 +378,7 @@ class WalletSession:
 
     def _call(self, ins: int, data: bytes, *, p1: int = 0, p2: int = 0, wants: bool = True) -> bytes:
         command = Command(m.CLA_WALLET, ins, p1, p2, data, 256 if wants else None)
-        response = Response.from_bytes(self._link.transmit(command.to_bytes()))
-        if response.sw != sw.OK:
-            raise CardRefused(response.sw, COMMAND_NAMES[ins])
-        return response.data
+        reply = self._link.transmit(command.to_bytes())
+        if reply[-2:] == _OK:
+            return reply[:-2]
+        raise CardRefused(Response.from_bytes(reply).sw, COMMAND_NAMES[ins])

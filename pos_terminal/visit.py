@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.link import CardLink
 from hardwallet import status as sw
@@ -46,8 +48,7 @@ class Outcome(Enum):
         return self.value[1]
 
 
-@dataclass(slots=True)
-class Phase:
+class Phase(msgspec.Struct):
     """One phase of a tap: measured host time, and modelled air and card time, both in milliseconds."""
 
     host_ms: float = 0.0

@@ -5,6 +5,8 @@ SHELL := bash
 
 # The interpreter to build .venv with, e.g. make setup PYTHON=python3.12. Empty: keep .venv, or the first that fits.
 PYTHON ?=
+# How many tests run side by side; files stay whole.
+JOBS ?= 2
 # Passed on to pytest, e.g. make test PYTEST_ARGS="-k journal -x"
 PYTEST_ARGS ?=
 # Passed on to the demo, e.g. make demo DEMO_ARGS=--json
@@ -27,7 +29,7 @@ demo: setup ## runs the main job end to end and tells the story of it
 	@$(BIN)/hardwallet demo $(DEMO_ARGS)
 
 test: setup-tests ## runs every test that this machine can run
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: setup ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

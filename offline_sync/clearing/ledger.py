@@ -259,7 +259,11 @@ class Ledger:
             with self.write() as connection:
                 self._check_identity(connection, scheme)
         except SQLAlchemyError as error:
+            self.close()
             raise LedgerError(f"The ledger cannot be opened: {_cause(error)}") from error
+        except BaseException:
+            self.close()
+            raise
 
     def _prepare(self) -> None:
         """The statements that run for every payment, compiled once."""
@@ -585,6 +589,14 @@ def _engine(url: str) -> Engine:
 def _make_durable(connection: Any, _record: object) -> None:
     """WAL with synchronous FULL, read back: with less, a power cut loses what was acknowledged."""
     connection.isolation_level = None  # transactions are begun by hand, below
+    try:
+        _set_pragmas(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _set_pragmas(connection: Any) -> None:
     cursor = connection.cursor()
     for name, value in (
         ("journal_mode", "wal"),

@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup setup-tests demo test check format bench pins clean
+.PHONY: help setup setup-tests demo test check format mutants bench pins clean
 
 help: ## lists the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,9 @@ check: setup ## lint, formatting, types, import contracts
 format: setup ## formats the source and mends what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+mutants: setup-tests ## breaks the money rules one by one; the tests have to notice each (long)
+	HARDWALLET_MUTANTS=all $(BIN)/python -m pytest -n $(JOBS) tests/hardwallet/test_mutants.py tests/pos_terminal/test_mutants.py
 
 bench: setup ## runs the benchmarks, prints the table, writes bench.json
 	$(BIN)/python -m benchmarks

@@ -118,6 +118,9 @@ def acknowledged_entries_are_overwritten_oldest_first(bench: Bench) -> None:
         records.append(bench.buy(1, bench.retail))
         done(bench.ratify(records[-1]))
     bench.acknowledge(records[1].sequence)
+    done(bench.prove())
+    refused(bench.read(records[0].sequence), sw.NO_SUCH_RECORD)  # the next one goes there
+    assert done(bench.read(records[1].sequence)) == records[1].raw + b"\x00"
     bench.buy(1, bench.retail)
     done(bench.prove())
     refused(bench.read(records[0].sequence), sw.NO_SUCH_RECORD)

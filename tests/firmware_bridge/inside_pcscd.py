@@ -39,7 +39,7 @@ COUNT = bytes.fromhex("8016000000")
 
 
 def eventually(held: Callable[[], bool]) -> None:
-    """pcscd tells a card by a message that nobody answers that its power is off: it arrives a little later."""
+    """pcscd tells a card by an unanswered message that its power is off: it arrives a little later."""
     end_s = time.monotonic() + WAIT_S
     while not held():
         assert time.monotonic() < end_s

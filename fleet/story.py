@@ -232,7 +232,7 @@ class _Teller:
             step.say("The shop takes 12.50: the terminal proves itself, then the card signs.")
             step.check("the shop granted 12.50", paid.granted)
             if paid.record is not None:
-                step.say("Its receipt:\n\n" + receipt(paid.record, SaleState.GRANTED))
+                step.say("Its receipt:\n\n" + receipt(paid.record, SaleState.GRANTED, zone=_BEIJING))
             ride = self._tap(step, "bus 2.00, transit, first meeting", card, self._bus, self._fare())
             step.say("The bus takes 2.00: the card signs, the terminal need not.")
             step.check("the bus granted 2.00", ride.granted)

@@ -1,6 +1,8 @@
 """A scheme, made once, and cards of it."""
 
+import os
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +48,14 @@ def scheme(scheme_folder: Path) -> Iterator[Scheme]:
     """The scheme, open for issuing."""
     with open_scheme(scheme_folder, PASSPHRASE, random.Random(3).randbytes) as opened:
         yield opened
+
+
+@pytest.fixture
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one, for card files whose durability is not what is tested."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="hardwallet-tests-") as folder:
+        yield Path(folder)

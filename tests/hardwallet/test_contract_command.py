@@ -30,10 +30,10 @@ def contract(*options: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture
-def card(tmp_path: Path, scheme: Scheme, now: int) -> Path:
+def card(quick_folder: Path, scheme: Scheme, now: int) -> Path:
     """A new card's file; the scheme is free for another process."""
     identity, memory = scheme.new_card(5, now)
-    path = tmp_path / "card"
+    path = quick_folder / "card"
     create_card_file(path, identity, memory)
     scheme.close()
     return path

@@ -17,10 +17,10 @@ TIMEOUT_S = 240
 
 
 @pytest.mark.pcscd
-def test_contract_through_pcscd(tmp_path: Path, scheme: Scheme, scheme_folder: Path, now: int) -> None:
+def test_contract_through_pcscd(quick_folder: Path, scheme: Scheme, scheme_folder: Path, now: int) -> None:
     """One card goes through all of it."""
     identity, memory = scheme.new_card(5, now)
-    path = tmp_path / "card"
+    path = quick_folder / "card"
     create_card_file(path, identity, memory)
     scheme.close()
     contract = [

@@ -14,11 +14,11 @@ from hw_tests.cases import CASES, Case
 
 
 @pytest.fixture
-def bench(scheme: Scheme, authority: Authority, tmp_path: Path, now: int) -> Iterator[Bench]:
+def bench(scheme: Scheme, authority: Authority, quick_folder: Path, now: int) -> Iterator[Bench]:
     """A card that was never used."""
     entropy = random.Random(4).randbytes
     identity, memory = scheme.new_card(5, now)
-    path = tmp_path / "card"
+    path = quick_folder / "card"
     create_card_file(path, identity, memory)
     reader = open_reader(f"sim:{path}", simulated_card=lambda place: SimulatedCard(place, entropy))
     made = Bench(reader, authority, identity.card, entropy, now)

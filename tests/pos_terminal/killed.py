@@ -3,9 +3,8 @@
 `python -m tests.pos_terminal.killed FOLDER retail|transit known|new|carrying` prints the name of each step at
 which a child process died. `carrying`: the card holds another terminal's torn payment. It fails with a
 traceback when one of the deaths cost anybody anything. A step is the entry or exit of a method of the
-journal,
-of a statement in SQLite, of an APDU, or of a write or fsync of the card's file, which lives in the same
-process. The product knows nothing of it: all is wrapped from outside.
+journal, of a statement in SQLite, of an APDU, or of a write or fsync of the card's file, which lives in the
+same process. The product knows nothing of it: all is wrapped from outside.
 """
 
 import os

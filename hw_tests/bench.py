@@ -17,8 +17,6 @@ from firmware_bridge.link import CardLink, Reader
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet import status as sw
-from hardwallet.card.applet import Card
-from hardwallet.card.file import open_card_file
 from hardwallet.certificates import (
     CARD,
     CLASS_ACQUIRING,
@@ -43,18 +41,6 @@ WRONG_PIN: Final = "314159"
 BALANCE_FEN: Final = 60_000
 LIMITS: Final = Limits(100_000, 50_000, 30_000, 100_000, 128, 10, 5_000)
 CARD_TIMEOUT_S: Final = 30.0
-
-
-class SimulatedCard(Card):
-    """The reference card in a card file; closing it lets the file go."""
-
-    def __init__(self, path: Path, entropy: Entropy) -> None:
-        self._file = open_card_file(path)
-        super().__init__(self._file.identity, self._file.memory, entropy)
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -11,11 +11,12 @@ from firmware_bridge.apdu import Response
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.link import Reader
 from firmware_bridge.readers import open_reader
+from hardwallet.card.simulated import SimulatedCard
 from hardwallet.errors import WalletError
 from hardwallet.keys import KEY_FILE, find_passphrase
 from hardwallet.messages import Selected, parse_selected
 from hardwallet.session import SELECT_COMMAND
-from hw_tests.bench import CARD_TIMEOUT_S, Authority, Bench, SimulatedCard, open_authority
+from hw_tests.bench import CARD_TIMEOUT_S, Authority, Bench, open_authority
 from hw_tests.cases import CASES, When
 
 REFUSED = 3
@@ -65,9 +66,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         passphrase = find_passphrase(Path(key_file) if key_file else None, folder / KEY_FILE)
         config.stash[_AUTHORITY] = open_authority(folder, passphrase, os.urandom)
-        reader = open_reader(
-            str(config.getoption("reader")), simulated_card=lambda path: SimulatedCard(path, os.urandom)
-        )
+        reader = open_reader(str(config.getoption("reader")), simulated_card=SimulatedCard)
         config.stash[_READER] = reader
         found = _select(reader)
     except (BridgeError, WalletError) as error:

@@ -7,7 +7,6 @@ is judged at the time of its upload's signature, so that a terminal with a renew
 what its old one took. Neither time may lie ahead of clearing's own clock by more than a day.
 """
 
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,16 +15,14 @@ from typing import Final
 from hardwallet import certificates, records
 from hardwallet.certificates import Certificate, TrustBundle
 from hardwallet.errors import AuthorityUnknown, Malformed, SignatureInvalid, WalletError
-from hardwallet.records import Record
+from hardwallet.messages import LOAD_ORDER_LENGTH, LoadOrder, parse_load_order
+from hardwallet.records import SIGNATURE_LENGTH, Record
 from hardwallet.suites import VerifyingKey
 from offline_sync.errors import BatchRefused, RecordRefused
 
 CLOCK_AHEAD_S: Final = 86_400
 """How far a time from outside may lie ahead of clearing's clock."""
 CACHE_SIZE: Final = 20_000
-ORDER_LENGTH: Final = 122
-_ORDER_BODY: Final = struct.Struct(">BBBB4s4s8sIIHII16sI")
-_ORDER_TYPE: Final = 0xF1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +36,6 @@ class Known:
     key: VerifyingKey
     not_before: int
     not_after: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOrder:
-    """A load order (docs/protocol.md, section 12) whose issuer's signature verified."""
-
-    operator: bytes
-    card: bytes
-    counter: int
-    amount_fen: int
-    time_s: int
-    raw: bytes
 
 
 class Verifier:
@@ -148,44 +133,30 @@ class Verifier:
 
     def order(self, raw: bytes) -> LoadOrder:
         """A load order, 122 bytes. Raises RecordRefused."""
-        if len(raw) != ORDER_LENGTH:
-            raise RecordRefused("malformed", f"a load order has {ORDER_LENGTH} bytes, not {len(raw)}")
-        body, signature = raw[: _ORDER_BODY.size], raw[_ORDER_BODY.size :]
-        (
-            kind,
-            version,
-            suite,
-            application,
-            scheme,
-            operator,
-            card,
-            counter,
-            amount,
-            currency,
-            _,
-            _,
-            _,
-            time_s,
-        ) = _ORDER_BODY.unpack(body)
+        if len(raw) != LOAD_ORDER_LENGTH:
+            raise RecordRefused("malformed", f"a load order has {LOAD_ORDER_LENGTH} bytes, not {len(raw)}")
+        try:
+            order = parse_load_order(raw)
+        except Malformed as error:
+            raise RecordRefused("malformed", str(error)) from None
         trust = self.trust
-        if (kind, version, suite, application) != (
-            _ORDER_TYPE,
-            1,
-            trust.suite.number,
-            certificates.APPLICATION,
+        if order.suite != trust.suite.number:
+            raise RecordRefused("malformed", "this is no load order of this suite")
+        if (
+            order.scheme != trust.scheme
+            or order.currency != trust.currency
+            or order.amount_fen > records.MAX_AMOUNT_FEN
         ):
-            raise RecordRefused("malformed", "this is no load order of this version and suite")
-        if scheme != trust.scheme or currency != trust.currency or amount > records.MAX_AMOUNT_FEN:
             raise RecordRefused("scheme", "the load order belongs to another scheme or currency")
         try:
-            if not trust.operator(operator).klass & certificates.CLASS_ISSUING:
+            if not trust.operator(order.operator).klass & certificates.CLASS_ISSUING:
                 raise RecordRefused("issuer", "the load order is signed by an operator that may not issue")
-            trust.operator_key(operator).verify(signature, body)
+            trust.operator_key(order.operator).verify(raw[-SIGNATURE_LENGTH:], raw[:-SIGNATURE_LENGTH])
         except AuthorityUnknown as error:
             raise RecordRefused("issuer", str(error)) from None
         except SignatureInvalid:
             raise RecordRefused("signature", "the issuer did not sign this load order") from None
-        return LoadOrder(operator, card, counter, amount, time_s, raw)
+        return order
 
     def _check_payee(self, record: Record, card: Certificate) -> None:
         """That the money goes to somebody: an acquirer's payee, or for a load the card's own issuer."""

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from firmware_bridge.virtual.vpcd import VpcdCard
-from hw_tests.bench import SimulatedCard
+from hardwallet.card.simulated import SimulatedCard
 
 
 def main(path: Path, command: list[str]) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from firmware_bridge.virtual.in_process import InProcessReader
 from hardwallet import messages as m
+from hardwallet.card.simulated import SimulatedCard
 from hardwallet.errors import CardRefused
 from hardwallet.session import KnownCard, WalletSession
-from hw_tests.bench import SimulatedCard
 
 SELECT = bytes.fromhex("00A404000B") + m.AID + b"\x00"
 

@@ -26,9 +26,10 @@ from hardwallet.card.file import (
     open_card_file,
 )
 from hardwallet.card.memory import State
+from hardwallet.card.simulated import SimulatedCard
 from hardwallet.errors import CardFileBusy, CardFileDamaged, CardFileError
 from hardwallet.issuing import Scheme
-from hw_tests.bench import Authority, Bench, SimulatedCard, done
+from hw_tests.bench import Authority, Bench, done
 from tests.conftest import REPOSITORY
 from tests.hardwallet.crash import Death, die_at
 

@@ -8,8 +8,9 @@ import pytest
 
 from firmware_bridge.readers import open_reader
 from hardwallet.card.file import create_card_file
+from hardwallet.card.simulated import SimulatedCard
 from hardwallet.issuing import Scheme
-from hw_tests.bench import Authority, Bench, SimulatedCard
+from hw_tests.bench import Authority, Bench
 from hw_tests.cases import CASES, Case
 
 

@@ -98,8 +98,7 @@ def tap(
 
     `decided` is called once, the moment the result stands and before anything else is said to the card.
     `modelled_ms` tells modelled air and card time so far. Raises TerminalError (clock, entropy, journal: the
-    terminal
-    itself has to be looked at); everything that a card or a customer does is a result, not an error.
+    terminal itself has to be looked at); everything that a card or a customer does is a result, not an error.
     """
     return _Tap(terminal, link, decided, modelled_ms).run(charge, pin)
 

@@ -12,7 +12,7 @@ from typing import Final
 from firmware_bridge.errors import CardGone
 from firmware_bridge.link import CardLink, LinkProcessor, Reader
 from fleet.open import TerminalSession, open_issuing, open_session
-from fleet.story import RIDE_FEN, Step, TapLine, today
+from fleet.telling import RIDE_FEN, Step, TapLine, today
 from fleet.world import ARRIVAL_S
 from hardwallet.messages import INS_PAY
 from pos_terminal.folder import Settings, create_terminal

@@ -4,7 +4,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from fleet.story import Step, Story, TapLine
+from fleet.telling import Step, Story, TapLine
 from hardwallet.suites import GM
 from tui.text import say
 

@@ -10,7 +10,7 @@ import pytest
 from firmware_bridge.readers import open_reader
 from fleet.open import open_issuing, open_session
 from fleet.reader_story import FOLDER, LEFT_OUT, tell_on_reader
-from fleet.story import Step
+from fleet.telling import Step
 from hardwallet.card.file import create_card_file
 from hardwallet.card.simulated import SimulatedCard
 from hardwallet.errors import IssuingError

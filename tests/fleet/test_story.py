@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fleet.stage import InProcessStage
-from fleet.story import Step, Story, TapLine, tell, today
+from fleet.story import tell
+from fleet.telling import Step, Story, TapLine, today
 from hardwallet import keys
 from hardwallet.card.applet import Card
 from hardwallet.card.memory import State

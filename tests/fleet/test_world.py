@@ -9,7 +9,7 @@ import pytest
 
 from fleet.open import open_clearing, open_issuing, open_session, open_terminal_session, system_clock
 from fleet.stage import InProcessStage, card_uri
-from fleet.story import RIDE_FEN
+from fleet.telling import RIDE_FEN
 from fleet.upload import Arrival, clearing_service, send
 from fleet.world import World
 from hardwallet.card.simulated import SimulatedCard

@@ -14,7 +14,8 @@ import pytest
 from fleet import story as story_module
 from fleet.open import open_clearing
 from fleet.stage import InProcessStage
-from fleet.story import Step, Story, tell
+from fleet.story import tell
+from fleet.telling import Step, Story
 from fleet.upload import Arrival
 from fleet.world import World, WorldCard, WorldTerminal
 from offline_sync import messages, outbox
@@ -76,19 +77,19 @@ def _certificate(terminal: WorldTerminal, digest: bytes) -> bytes | None:
 
 def _killed(self: Any, card: WorldCard, folder: Path, amount_fen: int) -> tuple[str, int]:
     """The till dies at the green light, in this process."""
-    till = self._world._started("shop", folder)
+    till = self.world._started("shop", folder)
 
     def dies(result: Tap) -> None:
         raise PowerCut(result.granted)
 
-    self._stage.lay(card.card)
+    self.stage.lay(card.card)
     try:
-        self._world.tap(self._stage, card, till, till.terminal.new_sale(amount_fen), decided=dies)
+        self.world.tap(self.stage, card, till, till.terminal.new_sale(amount_fen), decided=dies)
     except PowerCut as cut:
         return ("durable" if cut.args[0] else "not granted"), -signal.SIGKILL
     finally:
         till.close()
-        self._stage.take()
+        self.stage.take()
     return "it went on", 0
 
 

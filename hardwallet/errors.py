@@ -12,6 +12,7 @@ WalletError
 ├── CardFileError        a simulated card's file: missing, damaged, in use, newer
 │   ├── CardFileBusy
 │   └── CardFileDamaged
+├── DenylistRefused      a denylist that is not good, or does not follow the one that is held
 └── IssuingError         a scheme's folder, or its journal, does not allow what was asked
 """
 
@@ -60,6 +61,17 @@ class CardFileBusy(CardFileError):
 
 class CardFileDamaged(CardFileError):
     """The card's file does not hold what was written to it."""
+
+
+class DenylistRefused(WalletError):
+    """A denylist, or a change of one, that must not be used. The list that is held stays as it is.
+
+    `code` is one word for programs: malformed, too-long, scheme, operator, signature, older, base.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class IssuingError(WalletError):

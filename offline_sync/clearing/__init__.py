@@ -12,10 +12,11 @@ from sqlalchemy import literal, select
 from hardwallet.certificates import TrustBundle
 from hardwallet.records import PAYMENT
 from hardwallet.suites import SigningKey
-from offline_sync.clearing import report
+from offline_sync.clearing import report, restored
 from offline_sync.clearing.intake import Intake
-from offline_sync.clearing.ledger import Ledger
+from offline_sync.clearing.ledger import Ledger, Posting
 from offline_sync.clearing.report import Report
+from offline_sync.clearing.restored import Held
 from offline_sync.clearing.verify import Verifier
 from offline_sync.messages import Acknowledgement, Batch
 
@@ -31,6 +32,8 @@ class Clearing:
         """`url`: the ledger's database, as SQLAlchemy names it. `keys`: the signing key of each acquiring
         operator (4 bytes) that is served. `clock`: seconds since 1970. Raises LedgerError.
         """
+        self._trust = trust
+        self._clock = clock
         self._ledger = Ledger(url, trust.scheme)
         self._intake = Intake(self._ledger, Verifier(trust, clock), keys, clock)
         self._turn = threading.Lock()
@@ -74,6 +77,25 @@ class Clearing:
                     upto = sequence
                     total_fen += amount_fen if kind == PAYMENT else 0
         return upto, total_fen
+
+    def held(self, payee: bytes, terminal: bytes) -> Held:
+        """What is held of a payee's (8 bytes) terminal (4 bytes). Raises LedgerError."""
+        with self._reading(), self._ledger.read() as connection:
+            return restored.held(connection, payee, terminal)
+
+    def lost(self, acknowledgement: Acknowledgement) -> bool:
+        """Whether entries that this acknowledgement covers are not held any more; then it is kept as evidence
+        `restored`, and the terminal has to send them again. Raises BatchRefused when clearing never signed
+        it, LedgerError.
+        """
+        restored.check_own(acknowledgement, self._trust)
+        with self._turn, self._ledger.write() as connection:
+            now = restored.held(connection, acknowledgement.payee, acknowledgement.terminal)
+            if not restored.is_lost(acknowledgement, now):
+                return False
+            row = restored.note(acknowledgement, self._trust.suite.number, self._clock())
+            self._ledger.post(connection, Posting(evidence=[row]))
+            return True
 
     def check(self) -> None:
         """That the ledger can be read. Raises LedgerError."""

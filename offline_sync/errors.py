@@ -8,6 +8,7 @@ JournalError (pos_terminal)      the terminal's durable store
 SyncError
 ├── MessageMalformed             bytes that are no upload or acknowledgement
 ├── ExportFailed                 the export file cannot be written or read
+├── SettlementRefused            a settlement file, or a list in its form, that is not taken
 ├── GatewayError                 the way to clearing; nothing was marked as sent
 │   ├── ClearingUnreachable      no connection
 │   ├── ClearingSlow             no answer in time
@@ -18,6 +19,7 @@ SyncError
 └── ClearingError                on the operator's side
     ├── BatchRefused             an upload that is refused whole; nothing was booked
     ├── RecordRefused            one record or order that is not booked
+    ├── SettlementError          a closing, or a file of it, that cannot be made
     └── LedgerError              the ledger's database cannot be used
 """
 
@@ -46,6 +48,14 @@ class MessageMalformed(SyncError):
 
 class ExportFailed(SyncError):
     """The export file cannot be written or read."""
+
+
+class SettlementRefused(SyncError):
+    """A settlement file, or a list in its form, that is not taken. `code` is a word for programs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GatewayError(SyncError):
@@ -98,6 +108,10 @@ class RecordRefused(ClearingError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class SettlementError(ClearingError):
+    """A closing, or a file of it, that cannot be made. Nothing was changed."""
 
 
 class LedgerError(ClearingError):

@@ -228,7 +228,7 @@ def _misstated(connection: Connection) -> int:
     return _scalar(connection, select(func.sum(func.abs(difference))).select_from(joined))
 
 
-def _disposition() -> tuple[Any, Any]:
+def disposition_of() -> tuple[Any, Any]:
     """The records with their sale's latest state: granted 1, paid and not granted 2, carried 0."""
     told = (
         select(sales.c.payee, sales.c.reference, sales.c.terminal, sales.c.state)
@@ -249,7 +249,7 @@ def _disposition() -> tuple[Any, Any]:
 
 
 def _payees(connection: Connection) -> list[PayeeLine]:
-    joined, disposition = _disposition()
+    joined, disposition = disposition_of()
     told = (
         select(record_payee.label("payee"), disposition.label("what"), records.c.amount_fen)
         .select_from(joined)
@@ -343,7 +343,7 @@ def held(spans: Iterable[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
 
 
 def _paid_not_granted(connection: Connection) -> list[PaymentLine]:
-    joined, disposition = _disposition()
+    joined, disposition = disposition_of()
     columns = (
         record_payee,
         records.c.card,

@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup setup-tests demo test check format mutants bench pins clean
+.PHONY: help setup setup-tests demo test check format mutants bench reference pins clean
 
 help: ## lists the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ mutants: setup-tests ## breaks the money rules one by one; the tests have to not
 
 bench: setup ## runs the benchmarks, prints the table, writes bench.json
 	$(BIN)/python -m benchmarks
+
+reference: setup ## builds the API reference, build/reference/index.html; needs no network
+	$(BIN)/python -m scripts.reference
 
 pins: ## pins the newest versions that pyproject.toml allows (needs the network)
 	scripts/pin.sh

@@ -1,11 +1,9 @@
 """The GM suite: SM2 (GB/T 32918), SM3 (GB/T 32905), SM4 (GB/T 32907), behind the same interface and sizes.
 
-Signatures come from gmssl_pyx, hash and block cipher from cryptography. SM2's identifier is '
-    '1234567812345678 and is always
-given: a library left to its default may sign under an empty one. What gmssl_pyx lacks (a plain shared point,
-and keys and
-nonces of our choosing) is point arithmetic of the `ecdsa` library; only keys, PINs and simulated signatures
-need it.
+Signatures come from gmssl_pyx, hash and block cipher from cryptography. SM2's identifier is
+1234567812345678 and is always given: a library left to its default may sign under an empty one. What
+gmssl_pyx lacks (a plain shared point, and keys and nonces of our choosing) is point arithmetic of the `ecdsa`
+library; only keys, PINs and simulated signatures need it. docs/adr/0026 compares the libraries.
 """
 
 from hashlib import sha256
@@ -15,8 +13,9 @@ import gmssl_pyx
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from ecdsa.ellipticcurve import CurveFp, Point
+from ecdsa.ellipticcurve import CurveFp, PointJacobi
 
+from hardwallet.c_stderr import silent_stderr
 from hardwallet.errors import Malformed, SignatureInvalid
 from hardwallet.suites import (
     GM,
@@ -38,7 +37,8 @@ _N: Final = 0xFFFFFFFEFFFFFFFFFFFFFFFFFFFFFFFF7203DF6B21C6052B53BBF40939D54123
 _GX: Final = 0x32C4AE2C1F1981195F9904466A39C9948FE30BBFF2660BE1715A4589334C74C7
 _GY: Final = 0xBC3736A2F4F6779C59BDCEE36B692153D0A9877CC62A474002DF32E52139F0A0
 _CURVE: Final = CurveFp(_P, _A, _B, 1)
-_G: Final = Point(_CURVE, _GX, _GY, _N)
+_G: Final = PointJacobi(_CURVE, _GX, _GY, 1, _N, generator=True)
+_MAX_IDENTIFIER_LENGTH: Final = 8_191  # its length in bits has two bytes
 
 
 def sm3(message: bytes) -> bytes:
@@ -48,24 +48,32 @@ def sm3(message: bytes) -> bytes:
     return digest.finalize()
 
 
-def identity_digest(public: bytes) -> bytes:
-    """Z of GB/T 32918.2, 5.5: what SM2 hashes before the message, 32 bytes, for a public key of 64."""
-    length = (8 * len(IDENTIFIER)).to_bytes(2, "big")
+def identity_digest(public: bytes, identifier: bytes = IDENTIFIER) -> bytes:
+    """Z of GB/T 32918.2, 5.5: what SM2 hashes before the message, 32 bytes, for a public key of 64.
+
+    Raises Malformed when the identifier is empty: what was signed under none says nothing of its signer.
+    """
+    if not 0 < len(identifier) <= _MAX_IDENTIFIER_LENGTH:
+        raise Malformed(
+            f"an SM2 identifier has 1 to {_MAX_IDENTIFIER_LENGTH} bytes, not {len(identifier)}; "
+            f"this protocol uses {IDENTIFIER.decode()}"
+        )
+    length = (8 * len(identifier)).to_bytes(2, "big")
     curve = b"".join(value.to_bytes(32, "big") for value in (_A, _B, _GX, _GY))
-    return sm3(length + IDENTIFIER + curve + public)
+    return sm3(length + identifier + curve + public)
 
 
-def _point(public: bytes) -> Point:
+def _point(public: bytes) -> PointJacobi:
     if len(public) != PUBLIC_KEY_LENGTH:
         raise Malformed(f"a public key has 64 bytes, not {len(public)}")
     x, y = int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big")
     if x >= _P or y >= _P or not _CURVE.contains_point(x, y):
         raise Malformed("a public key is not a point of the curve")
-    return Point(_CURVE, x, y)
+    return PointJacobi(_CURVE, x, y, 1, _N)
 
 
 def _public_of(scalar: int) -> bytes:
-    point = _G * scalar
+    point = (_G * scalar).to_affine()
     return int(point.x()).to_bytes(32, "big") + int(point.y()).to_bytes(32, "big")
 
 
@@ -96,7 +104,8 @@ class Sm2VerifyingKey:
             raise SignatureInvalid(f"a signature has 64 bytes, not {len(signature)}")
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
         try:
-            good = gmssl_pyx.sm2_verify(self.raw, message, encode_dss_signature(r, s), IDENTIFIER)
+            with silent_stderr():  # it prints where it found that a signature does not verify
+                good = gmssl_pyx.sm2_verify(self.raw, message, encode_dss_signature(r, s), IDENTIFIER)
         except gmssl_pyx.GmsslInnerError:
             good = False
         if not good:
@@ -106,18 +115,20 @@ class Sm2VerifyingKey:
 class Sm2SigningKey:
     """SM2 signing (GB/T 32918.2, 6); randomised, or with a derived nonce under simulation."""
 
-    __slots__ = ("_deterministic", "_scalar", "public")
+    __slots__ = ("_deterministic", "_identity", "_scalar", "public")
 
     def __init__(self, scalar: int, *, deterministic: bool) -> None:
         self._scalar = scalar
         self._deterministic = deterministic
         self.public = _public_of(scalar)
+        self._identity = identity_digest(self.public)
 
     def sign(self, message: bytes) -> bytes:
         """64 bytes `r‖s`."""
+        digest = sm3(self._identity + message)
         if self._deterministic:
-            return self._sign_repeatably(message)
-        der = gmssl_pyx.sm2_sign(self.scalar(), self.public, message, IDENTIFIER)
+            return self._sign_repeatably(digest)
+        der = gmssl_pyx.sm2_sign_sm3_digest(self.scalar(), digest)
         r, s = decode_dss_signature(der)
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
@@ -125,12 +136,12 @@ class Sm2SigningKey:
         """The private scalar, 32 bytes. Secret."""
         return self._scalar.to_bytes(32, "big")
 
-    def _sign_repeatably(self, message: bytes) -> bytes:
+    def _sign_repeatably(self, digest: bytes) -> bytes:
         """For simulation alone: the nonce is a hash of key and message, so that a seed replays byte for
         byte."""
-        e = int.from_bytes(sm3(identity_digest(self.public) + message), "big")
+        e = int.from_bytes(digest, "big")
         for counter in range(256):
-            seed = self.scalar() + e.to_bytes(32, "big") + bytes((counter,))
+            seed = self.scalar() + digest + bytes((counter,))
             k = int.from_bytes(sha256(b"\x01" + seed).digest() + sha256(b"\x02" + seed).digest()[:8], "big")
             k = k % (_N - 1) + 1
             r = (e + int((_G * k).x())) % _N
@@ -151,7 +162,7 @@ class Sm2AgreementKey:
 
     def shared(self, peer: bytes) -> bytes:
         """32 bytes shared with the peer's 64-byte public key. Raises Malformed."""
-        point = _point(peer) * self._scalar
+        point = (_point(peer) * self._scalar).to_affine()
         return int(point.x()).to_bytes(32, "big")
 
     def scalar(self) -> bytes:

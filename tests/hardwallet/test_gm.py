@@ -1,6 +1,8 @@
 """The GM suite against the standards' vectors and a second implementation (gmalg)."""
 
 import random
+import subprocess
+import sys
 
 import gmalg
 import gmssl_pyx
@@ -81,6 +83,79 @@ def test_an_empty_identifier_is_refused() -> None:
     r, s = decode_dss_signature(der)
     with pytest.raises(SignatureInvalid):
         gm.Gm().verifying_key(key.public).verify(r.to_bytes(32, "big") + s.to_bytes(32, "big"), b"payment")
+
+
+def test_no_identity_is_made_of_an_empty_identifier() -> None:
+    with pytest.raises(Malformed, match="1 to 8191 bytes, not 0; this protocol uses 1234567812345678"):
+        gm.identity_digest(PUBLIC, b"")
+    assert gm.identity_digest(PUBLIC, b"ALICE123@YAHOO.COM") != Z
+    with pytest.raises(Malformed):
+        gm.identity_digest(PUBLIC, bytes(8_192))
+
+
+SPEAKING = """
+import ctypes, os, sys, threading
+from hardwallet import gm
+from hardwallet.errors import SignatureInvalid
+
+libc = ctypes.CDLL(None)
+def told(text):
+    stream = ctypes.c_void_p.in_dll(libc, "stderr")
+    libc.fputs(text, stream)
+    libc.fflush(stream)
+
+def refused():
+    for _ in range(20):
+        try:
+            key.verify(bytes((1,)) * 64, b"payment")
+        except SignatureInvalid:
+            pass
+
+key = gm.Gm().verifying_key(bytes.fromhex(sys.argv[1]))
+threads = [threading.Thread(target=refused) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(40):
+    os.write(2, b"+")
+for thread in threads:
+    thread.join()
+told(b".")
+os.posix_spawn(sys.executable, [sys.executable, "-c", "import sys; sys.exit('child')"], os.environ)
+os.wait()
+if os.fork() == 0:
+    refused()
+    told(b".")
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_the_library_is_silent_about_refused_signatures() -> None:
+    """Its own lines are gone; those of other threads, of children, and of C code afterwards are all there."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SPEAKING, PUBLIC.hex()],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr.count(b"+") == 40
+    assert done.stderr.count(b"child") == 1
+    assert b"GmSSL" not in done.stderr
+    assert done.stderr.count(b".") == 2
+    assert set(done.stderr.replace(b"child", b"")) == set(b"+.\n")
+
+
+def test_the_library_would_speak() -> None:
+    """Else the test above proves nothing."""
+    loud = SPEAKING.replace("def told", "gm.silent_stderr = __import__('contextlib').nullcontext\ndef told")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", loud, PUBLIC.hex()],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"GmSSL" in done.stderr
 
 
 def identity_under(identifier: bytes, public: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from hardwallet.certificates import CLASS_TRANSIT, TERMINAL, TrustBundle
 from hardwallet.records import RETAIL, TRANSIT
@@ -12,6 +14,9 @@ from pos_terminal.errors import ClockWrong, NoSuchSale, SaleOpen
 from pos_terminal.limits import TerminalLimits
 from pos_terminal.ports import Clock, Entropy, Journal, Stopwatch
 from pos_terminal.sale import Sale, SaleState
+
+SERVICE_DAY_AHEAD: Final = timedelta(hours=8) - timedelta(hours=4)
+"""Beijing time, less four hours: a ride after midnight belongs to the day whose timetable it is in."""
 
 _KNOWN_CARDS = 4096
 _REFERENCE_RANDOM = 4
@@ -117,6 +122,11 @@ class Terminal:
         if len(self.known_cards) >= _KNOWN_CARDS:
             del self.known_cards[next(iter(self.known_cards))]
         self.known_cards[digest] = card
+
+
+def service_day(now_s: int) -> int:
+    """The service day (YYYYMMDD) at a time, seconds since 1970: it begins at 04:00 in Beijing."""
+    return int((datetime.fromtimestamp(now_s, UTC) + SERVICE_DAY_AHEAD).strftime("%Y%m%d"))
 
 
 def ride_reference(hash_: Callable[[bytes], bytes], fare: Fare, card: bytes) -> bytes:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.open import TerminalSession
@@ -16,12 +15,9 @@ from pos_terminal.receipts import receipt, record_code
 from pos_terminal.refund import Refund, open_refunds, refund_terms
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
-from pos_terminal.terminal import Charge, Fare
+from pos_terminal.terminal import Charge, Fare, service_day
 from tui.errors import BadUsage
 from tui.text import LOCAL_ZONE, say, table, yuan
-
-SERVICE_DAY_BEGINS = timedelta(hours=4)
-"""A ride after midnight belongs to the day whose timetable it is in."""
 
 _CHUNK = 500
 _CARD_AND_SEQUENCE = re.compile(r"([0-9a-fA-F]{16}):([0-9]{1,10})")
@@ -84,11 +80,6 @@ def unfinished(sale: Mapping[str, Any]) -> str:
         amount=amount,
         card=sale["card"],
     )
-
-
-def service_day(now_s: int) -> int:
-    """The service day at a time, as YYYYMMDD."""
-    return int((datetime.fromtimestamp(now_s, LOCAL_ZONE) - SERVICE_DAY_BEGINS).strftime("%Y%m%d"))
 
 
 def end_sale(session: TerminalSession, charge: Charge, reason: str) -> None:

@@ -17,8 +17,8 @@ from hardwallet.suites import suite_by_number
 from pos_terminal.folder import create_terminal
 from pos_terminal.refund import Refund
 from pos_terminal.refund import refund as give_back
+from pos_terminal.terminal import service_day
 from tests.tui.world import PIN, Done, World, running
-from tui.till import service_day
 
 RETAIL_PAY = 3
 """The exchange that is PAY when the card is new to a till: SELECT, EXCHANGE CERTIFICATES, PAY."""

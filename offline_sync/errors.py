@@ -14,12 +14,18 @@ SyncError
 │   ├── ClearingSlow             no answer in time
 │   ├── ClearingFailed           it answered 500 to 599, or 429, or broke off
 │   ├── ClearingNonsense         it answered something that is no answer
-│   ├── ClearingRefused          it refused the upload, and said why
+│   ├── ClearingRefused          it refused what was asked, and said why
+│   │   └── ClockWrong           this machine's clock is not clearing's
 │   └── AcknowledgementRefused   the acknowledgement is not clearing's, or not for what was sent
 └── ClearingError                on the operator's side
     ├── BatchRefused             an upload that is refused whole; nothing was booked
     ├── RecordRefused            one record or order that is not booked
+    ├── NoticeRefused            a denylist, order or authority list that is not published
+    ├── RequestRefused           an HTTP request that is not signed as it must be, or not allowed
+    ├── NoDispute                no evidence of that name, or none that a file can prove
+    ├── BackupRefused            a backup that is not made, or not put back; nothing was changed
     ├── SettlementError          a closing, or a file of it, that cannot be made
+    │   └── SettlementMissing    there is no such closing, or no such file of it
     └── LedgerError              the ledger's database cannot be used
 """
 
@@ -71,7 +77,13 @@ class ClearingSlow(GatewayError):
 
 
 class ClearingFailed(GatewayError):
-    """Clearing answered that it failed, or has too much to do."""
+    """Clearing answered that it failed, or has too much to do. `retry_after_s`: how long it asks to be left
+    alone, 0 when it does not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ClearingNonsense(GatewayError):
@@ -79,11 +91,15 @@ class ClearingNonsense(GatewayError):
 
 
 class ClearingRefused(GatewayError):
-    """Clearing refused the upload. `code` is its word for the reason."""
+    """Clearing refused what was asked. `code` is its word for the reason."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"clearing refused the upload: {message}")
+        super().__init__(f"clearing refused: {message}")
         self.code = code
+
+
+class ClockWrong(ClearingRefused):
+    """This machine's clock is too far from clearing's."""
 
 
 class AcknowledgementRefused(GatewayError):
@@ -112,6 +128,34 @@ class RecordRefused(ClearingError):
 
 class SettlementError(ClearingError):
     """A closing, or a file of it, that cannot be made. Nothing was changed."""
+
+
+class NoticeRefused(ClearingError):
+    """A denylist, order or authority list that is not published. `code` is a word for programs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RequestRefused(ClearingError):
+    """An HTTP request that is not signed as it must be, or not allowed. `code` is a word for programs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NoDispute(ClearingError):
+    """There is no evidence of that name, or none that a file can prove."""
+
+
+class BackupRefused(ClearingError):
+    """A backup that is not made, or not put back. Nothing was changed."""
+
+
+class SettlementMissing(SettlementError):
+    """There is no such closing, or no file of that payee in it."""
 
 
 class LedgerError(ClearingError):

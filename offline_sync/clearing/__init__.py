@@ -4,23 +4,28 @@ Clearing is the whole of it in one object; service.py puts it behind HTTP.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from datetime import date
+from pathlib import Path
 
 from sqlalchemy import literal, select
 
 from hardwallet.certificates import TrustBundle
 from hardwallet.records import PAYMENT
 from hardwallet.suites import SigningKey
-from offline_sync.clearing import report, restored
+from offline_sync.clearing import disputes, report, restored
+from offline_sync.clearing.disputes import DisputeLine
 from offline_sync.clearing.intake import Intake
 from offline_sync.clearing.ledger import Ledger, Posting
+from offline_sync.clearing.notices import Notices
 from offline_sync.clearing.report import Report
 from offline_sync.clearing.restored import Held
+from offline_sync.clearing.settlement import LIST_LIMIT, Closing, PayeeTotals, Settlements, Told, untold
 from offline_sync.clearing.verify import Verifier
 from offline_sync.messages import Acknowledgement, Batch
 
-__all__ = ["Clearing", "Report"]
+__all__ = ["Clearing", "Closing", "PayeeTotals", "Report"]
 
 
 class Clearing:
@@ -32,11 +37,18 @@ class Clearing:
         """`url`: the ledger's database, as SQLAlchemy names it. `keys`: the signing key of each acquiring
         operator (4 bytes) that is served. `clock`: seconds since 1970. Raises LedgerError.
         """
-        self._trust = trust
-        self._clock = clock
+        self.trust = trust
+        self.clock = clock
+        self.served = frozenset(keys)
         self._ledger = Ledger(url, trust.scheme)
         self._intake = Intake(self._ledger, Verifier(trust, clock), keys, clock)
         self._turn = threading.Lock()
+        self._settlements = Settlements(self._ledger, trust, keys, self._turn, self._reading)
+        try:
+            self.notices = Notices(self._ledger, trust, self._turn)
+        except BaseException:
+            self.close()
+            raise
 
     def accept(self, batch: Batch) -> Acknowledgement:
         """Book an upload, once, and acknowledge it. Raises BatchRefused (nothing was booked), LedgerError."""
@@ -88,14 +100,59 @@ class Clearing:
         `restored`, and the terminal has to send them again. Raises BatchRefused when clearing never signed
         it, LedgerError.
         """
-        restored.check_own(acknowledgement, self._trust)
+        restored.check_own(acknowledgement, self.trust)
         with self._turn, self._ledger.write() as connection:
             now = restored.held(connection, acknowledgement.payee, acknowledgement.terminal)
             if not restored.is_lost(acknowledgement, now):
                 return False
-            row = restored.note(acknowledgement, self._trust.suite.number, self._clock())
+            row = restored.note(acknowledgement, self.trust.suite.number, self.clock())
             self._ledger.post(connection, Posting(evidence=[row]))
             return True
+
+    def disputes(self, after: bytes = b"", limit: int = disputes.PAGE) -> list[DisputeLine]:
+        """Up to `limit` pieces of evidence whose digests (32 bytes) follow `after`. Raises LedgerError."""
+        with self._reading(), self._ledger.read() as connection:
+            return disputes.lines(connection, after, limit)
+
+    def dispute(self, digest: bytes) -> bytes:
+        """The dispute file of the evidence that a digest (32 bytes) names: what a third party judges with
+        tools/judge-dispute.sh. Raises NoDispute, LedgerError.
+        """
+        with self._reading(), self._ledger.read() as connection:
+            return disputes.file_of(connection, self.trust, digest)
+
+    def close_day(self, day: date, told: Told = untold) -> Closing:
+        """Close a day (in Beijing) now: everything that was booked since the last closing. Each movement of
+        the ledger belongs to exactly one closing. `told` hears how far it is. Raises SettlementError (the day
+        has not begun, or a later one is closed), LedgerError; nothing was closed then.
+        """
+        return self._settlements.close_day(day, self._clock(), told)
+
+    def settlements(
+        self, payee: bytes | None = None, *, after: int = 0, limit: int = LIST_LIMIT
+    ) -> list[Closing]:
+        """Closings with numbers above `after`, by rising number, at most `limit` and never more than 1,000.
+        With a payee (8 bytes) only those that hold a file of it, with its own counts and sums.
+        Raises LedgerError.
+        """
+        return self._settlements.listed(payee, after, limit)
+
+    def settlement_totals(self, number: int) -> list[PayeeTotals]:
+        """What each file of a closing comes to, by rising payee. Raises SettlementMissing, LedgerError."""
+        return self._settlements.totals(number)
+
+    def settlement(self, number: int, payee: bytes) -> Iterator[bytes]:
+        """The signed file of a payee (8 bytes) in a closing, in pieces of a few MB at most; the same bytes
+        every time (docs/settlement.md). Raises SettlementMissing and SettlementError (its operator is not
+        served here) at once; while it is read SettlementError and LedgerError, and then it is worth nothing.
+        """
+        return self._settlements.file(number, payee)
+
+    def write_settlements(self, number: int, folder: Path, told: Told = untold) -> list[Path]:
+        """Write all files of a closing below `folder`, each whole or not at all; the same ones again change
+        nothing. The paths, by rising payee. Raises SettlementMissing, SettlementError, LedgerError.
+        """
+        return self._settlements.write(number, folder, told)
 
     def check(self) -> None:
         """That the ledger can be read. Raises LedgerError."""

@@ -2,12 +2,22 @@
 section 3)."""
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-from hardwallet.errors import AuthorityUnknown, CertificateRefused, Malformed, SignatureInvalid
+from hardwallet.errors import (
+    AuthoritiesRefused,
+    AuthorityUnknown,
+    CertificateRefused,
+    CertificateRevoked,
+    Malformed,
+    SignatureInvalid,
+)
 from hardwallet.suites import SigningKey, Suite, VerifyingKey
+
+if TYPE_CHECKING:
+    from hardwallet.authorities import AuthorityList
 
 VERSION: Final = 1
 APPLICATION: Final = 1
@@ -20,6 +30,8 @@ CARD: Final = 0xC3
 
 CLASS_ISSUING: Final = 1
 CLASS_ACQUIRING: Final = 2
+CLASS_BESIDE: Final = 4
+"""Bit of an operator's class: a card goes on trusting the operator's certificate before this one."""
 CLASS_RETAIL: Final = 1
 CLASS_TRANSIT: Final = 2
 
@@ -28,6 +40,7 @@ CARD_BODY_LENGTH: Final = 114
 SIGNATURE_LENGTH: Final = 64
 CERTIFICATE_LENGTH: Final = BODY_LENGTH + SIGNATURE_LENGTH
 CARD_CERTIFICATE_LENGTH: Final = CARD_BODY_LENGTH + SIGNATURE_LENGTH
+DIGEST_LENGTH: Final = 8
 ROOT_AUTHORITY: Final = bytes(4)
 
 _BODY: Final = struct.Struct(">BBBB4s4s12sHII64s")
@@ -138,7 +151,7 @@ def parse(raw: bytes) -> Certificate:
 def digest(suite: Suite, certificate: Certificate) -> bytes:
     """The 8 bytes that name a certificate: over the body, since a signature can be altered and still
     verify."""
-    return suite.hash(certificate.body())[:8]
+    return suite.hash(certificate.body())[:DIGEST_LENGTH]
 
 
 def agreement_digest(suite: Suite, public: bytes) -> bytes:
@@ -176,7 +189,12 @@ def check_shape(certificate: Certificate, suite: int, scheme: bytes, currency: i
         raise CertificateRefused(f"the {name}'s certificate is for currency {certificate.currency:04X}")
     if certificate.not_before > certificate.not_after:
         raise CertificateRefused(f"the {name}'s certificate ends before it begins")
-    classes = {ROOT: (0,), OPERATOR: (1, 2, 3), TERMINAL: (CLASS_RETAIL, CLASS_TRANSIT), CARD: range(256)}
+    classes = {
+        ROOT: (0,),
+        OPERATOR: (1, 2, 3, 5, 6, 7),
+        TERMINAL: (CLASS_RETAIL, CLASS_TRANSIT),
+        CARD: range(256),
+    }
     if certificate.klass not in classes[certificate.kind]:
         raise CertificateRefused(f"the {name}'s certificate is of unknown class {certificate.klass:02X}")
     if certificate.kind in (ROOT, OPERATOR) and certificate.authority != ROOT_AUTHORITY:
@@ -193,9 +211,30 @@ def check_authority(certificate: Certificate, operator: Certificate) -> None:
         raise CertificateRefused("the terminal's certificate names a payee of another operator")
 
 
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    """One certificate of an operator, its key ready to use."""
+
+    certificate: Certificate
+    digest: bytes
+    key: VerifyingKey
+
+
+@dataclass(frozen=True, slots=True)
+class _Authorities:
+    """Who is trusted now. Never changed, only replaced whole, so that any thread may read it."""
+
+    version: int = 0
+    raw: bytes = b""
+    operators: tuple[_Operator, ...] = ()
+    revoked: Mapping[bytes, int] = field(default_factory=dict)
+
+
 class TrustBundle:
     """A scheme's root and operators, and the check of every chain against them.
 
+    An operator may have several certificates: while its key is rotated, whatever any of them signed is good.
+    What a revoked one signed is refused.
     Verified certificates are not kept here: who calls decides what to remember.
     Raises CertificateRefused or Malformed when the root or an operator itself is not good.
     """
@@ -210,56 +249,191 @@ class TrustBundle:
         check_shape(root, suite.number, root.scheme, root.currency)
         self._root_key = suite.verifying_key(root.public)
         self._verify(root, self._root_key)
-        self._operators: dict[bytes, tuple[Certificate, VerifyingKey]] = {}
+        self._now = _Authorities()
         for operator in operators:
             self.add_operator(operator)
 
     @property
     def operators(self) -> list[Certificate]:
-        """The operators that are trusted, in the order in which they came."""
-        return [certificate for certificate, _ in self._operators.values()]
+        """The operators' certificates, revoked ones too, in the order in which they came."""
+        return [operator.certificate for operator in self._now.operators]
+
+    @property
+    def version(self) -> int:
+        """The version of the authority list that is held; 0 when there never was one."""
+        return self._now.version
+
+    @property
+    def authorities(self) -> bytes:
+        """The authority list that is held (hardwallet/authorities.py), or nothing."""
+        return self._now.raw
+
+    @property
+    def revoked(self) -> Mapping[bytes, int]:
+        """Digests (8 bytes) of the operators' certificates that are revoked, and from when."""
+        return self._now.revoked
 
     def operator(self, number: bytes) -> Certificate:
-        """The certificate of an operator (4 bytes). Raises AuthorityUnknown."""
-        return self._entry(number)[0]
+        """The newest certificate of an operator (4 bytes), with whose key it signs. Raises
+        AuthorityUnknown."""
+        return self._newest(number).certificate
 
     def operator_key(self, number: bytes) -> VerifyingKey:
-        """The key of an operator (4 bytes). Raises AuthorityUnknown."""
-        return self._entry(number)[1]
+        """The key of the newest certificate of an operator (4 bytes). Raises AuthorityUnknown."""
+        return self._newest(number).key
+
+    def current(self, number: bytes) -> list[Certificate]:
+        """The certificates of an operator (4 bytes) that are not revoked, newest first."""
+        revoked = self._now.revoked
+        return [one.certificate for one in self._candidates(number) if one.digest not in revoked]
+
+    def has_class(self, number: bytes, klass: int) -> bool:
+        """Whether an operator (4 bytes) issues or acquires, by any of its certificates. Raises
+        AuthorityUnknown when it has none."""
+        return any(one.certificate.klass & klass for one in self._candidates(number))
 
     def add_operator(self, certificate: Certificate) -> None:
-        """Trust an operator, once the root's signature verifies. Raises CertificateRefused."""
-        if certificate.kind != OPERATOR:
-            raise CertificateRefused("not an operator's certificate")
-        check_shape(certificate, self.suite.number, self.scheme, self.currency)
-        self._verify(certificate, self._root_key)
-        self._operators[certificate.operator] = (certificate, self.suite.verifying_key(certificate.public))
+        """Trust an operator's certificate, once the root's signature verifies. Raises CertificateRefused."""
+        now, added = self._now, self._checked_operator(certificate)
+        kept = tuple(one for one in now.operators if one.digest != added.digest)
+        self._now = replace(now, operators=(*kept, added))
 
-    def check(self, certificate: Certificate, kind: int, now: int) -> VerifyingKey:
+    def update(self, authorities: "AuthorityList") -> bool:
+        """Take an authority list in place of the operators that are held; False when it is held already.
+
+        Raises AuthoritiesRefused: older than the one that is held, or another one of the same version.
+        """
+        now = self._now
+        if authorities.raw == now.raw:
+            return False
+        if authorities.version <= now.version:
+            raise AuthoritiesRefused(
+                "older",
+                f"this is authority list {authorities.version}, but {now.version} is held already; "
+                "a list never goes back",
+            )
+        operators = tuple(self._checked_operator(one) for one in authorities.certificates)
+        self._now = _Authorities(authorities.version, authorities.raw, operators, dict(authorities.revoked))
+        return True
+
+    def verify_root(self, signature: bytes, message: bytes) -> None:
+        """Raises SignatureInvalid unless the root signed the message."""
+        self._root_key.verify(signature, message)
+
+    def check(
+        self, certificate: Certificate, kind: int, now: int, *, even_revoked: bool = False
+    ) -> VerifyingKey:
         """The whole chain of a card's or terminal's certificate at `now`; its key, ready to use.
 
-        Raises CertificateRefused (and AuthorityUnknown), Malformed.
+        `even_revoked`: also under an operator's certificate that is revoked.
+        Raises CertificateRefused (and AuthorityUnknown, CertificateRevoked), Malformed.
         """
         if certificate.kind != kind:
             raise CertificateRefused(
                 f"a {_KINDS[certificate.kind]} certificate where a {_KINDS[kind]} one belongs"
             )
         check_shape(certificate, self.suite.number, self.scheme, self.currency)
-        operator, key = self._entry(certificate.authority)
-        check_authority(certificate, operator)
-        self._verify(certificate, key)
-        for link in (self.root, operator, certificate):
-            check_dates(link, now)
+        self._authority(certificate, now, even_revoked=even_revoked)
         return self.suite.verifying_key(certificate.public)
 
-    def _entry(self, number: bytes) -> tuple[Certificate, VerifyingKey]:
-        try:
-            return self._operators[number]
-        except KeyError:
+    def authority_of(self, certificate: Certificate) -> Certificate:
+        """The operator's certificate under which a card's or terminal's certificate stands, whatever the
+        date and revoked or not. Raises CertificateRefused."""
+        return self._authority(certificate, None, even_revoked=True).certificate
+
+    def verify_signed(
+        self, number: bytes, klass: int, message: bytes, signature: bytes, at_s: int, *, since: bool = False
+    ) -> Certificate:
+        """The certificate of operator `number` (4 bytes) whose key signed the message at `at_s`.
+
+        `klass`: CLASS_ISSUING or CLASS_ACQUIRING, which it has to be. `since`: what is dated before the
+        certificate's revocation is good. Raises AuthorityUnknown, CertificateRevoked, CertificateRefused
+        (class, dates), SignatureInvalid.
+        """
+        refusal: CertificateRefused | SignatureInvalid | None = None
+        for one in self._candidates(number):
+            try:
+                if not one.certificate.klass & klass:
+                    raise CertificateRefused(f"operator {number.hex()} may not sign this")
+                try:
+                    one.key.verify(signature, message)
+                except SignatureInvalid as error:
+                    refusal = refusal if isinstance(refusal, CertificateRefused) else error
+                    continue
+                if not (since and at_s < self._now.revoked.get(one.digest, 0)):
+                    self._want_not_revoked(one)
+                check_dates(one.certificate, at_s)
+            except CertificateRefused as error:
+                refusal = error
+            else:
+                return one.certificate
+        raise refusal or SignatureInvalid("no certificate of the operator verifies this signature")
+
+    # ------------------------------------------------------------------ several certificates of one operator
+
+    def _authority(self, certificate: Certificate, now: int | None, *, even_revoked: bool) -> _Operator:
+        """Of the refusals, that of the certificate whose key fits is told."""
+        unsigned: CertificateRefused | None = None
+        refusal: CertificateRefused | None = None
+        for one in self._candidates(certificate.authority):
+            try:
+                check_authority(certificate, one.certificate)
+                self._verify(certificate, one.key)
+            except CertificateRefused as error:
+                unsigned = unsigned or error
+                continue
+            try:
+                if not even_revoked:
+                    self._want_not_revoked(one)
+                for link in () if now is None else (self.root, one.certificate, certificate):
+                    check_dates(link, now or 0)
+            except CertificateRefused as error:
+                refusal = refusal or error
+            else:
+                return one
+        raise refusal or unsigned or self._unknown(certificate.authority)
+
+    def _candidates(self, number: bytes) -> list[_Operator]:
+        """An operator's certificates, newest first, revoked ones last. Raises AuthorityUnknown."""
+        now = self._now
+        found = [one for one in now.operators if one.certificate.operator == number]
+        if not found:
+            raise self._unknown(number)
+        if len(found) > 1:
+            found.sort(
+                key=lambda one: (one.digest not in now.revoked, one.certificate.not_before), reverse=True
+            )
+        return found
+
+    def _newest(self, number: bytes) -> _Operator:
+        newest = self._candidates(number)[0]
+        if newest.digest in self._now.revoked:
             raise AuthorityUnknown(
-                f"operator {number.hex()} is not known in scheme {self.scheme.hex()}; "
+                f"every certificate of operator {number.hex()} is revoked; "
                 "bring this machine's operator list up to date"
-            ) from None
+            )
+        return newest
+
+    def _want_not_revoked(self, operator: _Operator) -> None:
+        if operator.digest in self._now.revoked:
+            raise CertificateRevoked(
+                f"the certificate {operator.digest.hex()} of operator {operator.certificate.operator.hex()} "
+                "is revoked, and with it all that it signed; the operator has to renew what stands under it"
+            )
+
+    def _checked_operator(self, certificate: Certificate) -> _Operator:
+        if certificate.kind != OPERATOR:
+            raise CertificateRefused("not an operator's certificate")
+        check_shape(certificate, self.suite.number, self.scheme, self.currency)
+        self._verify(certificate, self._root_key)
+        key = self.suite.verifying_key(certificate.public)
+        return _Operator(certificate, digest(self.suite, certificate), key)
+
+    def _unknown(self, number: bytes) -> AuthorityUnknown:
+        return AuthorityUnknown(
+            f"operator {number.hex()} is not known in scheme {self.scheme.hex()}; "
+            "bring this machine's operator list up to date"
+        )
 
     @staticmethod
     def _verify(certificate: Certificate, key: VerifyingKey) -> None:

@@ -25,8 +25,14 @@ from operator import lt
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from hardwallet.certificates import CLASS_ISSUING, VERSION, TrustBundle, check_dates
-from hardwallet.errors import AuthorityUnknown, CertificateRefused, DenylistRefused, SignatureInvalid
+from hardwallet.certificates import CLASS_ISSUING, VERSION, TrustBundle
+from hardwallet.errors import (
+    AuthorityUnknown,
+    CertificateRefused,
+    CertificateRevoked,
+    DenylistRefused,
+    SignatureInvalid,
+)
 from hardwallet.suites import SIGNATURE_LENGTH, SigningKey, Suite
 
 DENYLIST: Final = 0xF4
@@ -224,7 +230,7 @@ def parse(raw: bytes, trust: TrustBundle) -> Denylist | Delta:
     header = parse_header(raw)
     _check_signed(header, raw, trust)
     if len(raw) != _LISTS + CARD_LENGTH * (header.added + header.removed):
-        raise DenylistRefused("malformed", "the denylist is cut off, or something is appended to it")
+        raise _cut_off()
     if max(header.added, header.removed, header.total) > MAX_CARDS:
         raise _too_many()
     lists = memoryview(raw)[_LISTS:]
@@ -276,6 +282,38 @@ def apply(old: Denylist, delta: Delta) -> Denylist:
     return made
 
 
+def split(raw: bytes) -> Iterator[bytes]:
+    """Files that stand one behind the other. Raises DenylistRefused when the last is cut off."""
+    at = 0
+    while at < len(raw):
+        header = parse_header(raw[at : at + _LISTS])
+        end = at + _LISTS + CARD_LENGTH * (header.added + header.removed)
+        if end > len(raw):
+            raise _cut_off()
+        yield raw[at:end]
+        at = end
+
+
+def snapshot(made: Denylist, raw: bytes) -> bytes:
+    """A whole list behind the header and signature of the file that led to it: kept by a terminal instead of
+    the changes, read by `parse_snapshot`. A full list is its own snapshot."""
+    return raw[:_LISTS] + _widened(made.operator, made.numbers)
+
+
+def parse_snapshot(raw: bytes, trust: TrustBundle) -> Denylist:
+    """A snapshot, verified like `parse` does: the cards by the hash of the resulting list. Raises
+    DenylistRefused."""
+    header = parse_header(raw)
+    _check_signed(header, raw, trust)
+    if len(raw) != _LISTS + CARD_LENGTH * header.total:
+        raise _cut_off()
+    cards = memoryview(raw)[_LISTS:]
+    if sha256(cards).digest() != header.result_hash:
+        raise DenylistRefused("signature", "the denylist's cards are not those that its issuer signed")
+    numbers = _narrowed(header.operator, cards)
+    return Denylist(header.scheme, header.operator, header.version, header.time_s, numbers)
+
+
 def _check_signed(header: Header, raw: bytes, trust: TrustBundle) -> None:
     """Scheme, suite, the operator's right to sign, its signature."""
     if header.scheme != trust.scheme:
@@ -284,21 +322,19 @@ def _check_signed(header: Header, raw: bytes, trust: TrustBundle) -> None:
         raise DenylistRefused(
             "scheme", f"the denylist is of suite {header.suite:02X}, which is not this scheme's"
         )
+    signature, signed = raw[HEADER_LENGTH:_LISTS], raw[:HEADER_LENGTH]
     try:
-        operator, key = trust.operator(header.operator), trust.operator_key(header.operator)
-        if not operator.klass & CLASS_ISSUING:
+        if not trust.has_class(header.operator, CLASS_ISSUING):
             raise DenylistRefused(
                 "operator", f"operator {header.operator.hex()} issues no cards, and so signs no denylist"
             )
-        check_dates(operator, header.time_s)
-    except AuthorityUnknown as error:
+        trust.verify_signed(header.operator, CLASS_ISSUING, signed, signature, header.time_s)
+    except (AuthorityUnknown, CertificateRevoked) as error:
         raise DenylistRefused("operator", str(error)) from None
     except CertificateRefused:
         raise DenylistRefused(
             "operator", "the denylist's date lies outside the dates of its issuer's certificate"
         ) from None
-    try:
-        key.verify(raw[HEADER_LENGTH:_LISTS], raw[:HEADER_LENGTH])
     except SignatureInvalid:
         raise DenylistRefused(
             "signature", "the denylist is not signed by its issuer, or was altered"
@@ -351,6 +387,10 @@ def _swapped(numbers: Numbers) -> Numbers:
     if sys.byteorder == "little":
         copy.byteswap()
     return copy
+
+
+def _cut_off() -> DenylistRefused:
+    return DenylistRefused("malformed", "the denylist is cut off, or something is appended to it")
 
 
 def _too_long() -> DenylistRefused:

@@ -5,13 +5,15 @@ WalletError
 ├── UnknownSuite         a suite byte that this program does not know
 ├── SignatureInvalid     a signature that does not verify
 ├── CertificateRefused   a certificate that is expired, of the wrong class, of another scheme …
-│   └── AuthorityUnknown its authority is not in the bundle
+│   ├── AuthorityUnknown its authority is not in the bundle
+│   └── CertificateRevoked its authority's certificate is revoked
 ├── NotAWallet           the card has no hardwallet application, or answers SELECT with something else
 ├── CardMisbehaved       a reply that an honest card never gives
 ├── CardRefused          the card answered with a status word other than 9000
 ├── CardFileError        a simulated card's file: missing, damaged, in use, newer
 │   ├── CardFileBusy
 │   └── CardFileDamaged
+├── AuthoritiesRefused   an authority list that is not good, or goes back behind the one that is held
 ├── DenylistRefused      a denylist that is not good, or does not follow the one that is held
 └── IssuingError         a scheme's folder, or its journal, does not allow what was asked
 """
@@ -41,6 +43,21 @@ class CertificateRefused(WalletError):
 
 class AuthorityUnknown(CertificateRefused):
     """The certificate's authority is not among those that are trusted here."""
+
+
+class CertificateRevoked(CertificateRefused):
+    """The certificate, or what is signed, stands under an operator's certificate that is revoked."""
+
+
+class AuthoritiesRefused(WalletError):
+    """An authority list that must not be used. What is held stays as it is.
+
+    `code` is one word for programs: malformed, too-long, scheme, signature, older.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class NotAWallet(WalletError):

@@ -2,27 +2,21 @@
 it resumes.
 
     DIR/scheme.json      public: scheme, suite, currency, root and operator certificates
-    DIR/keys/*.json      root, issuer and acquirer keys, sealed (hardwallet/keys.py)
+    DIR/keys/*.json      root, issuer and acquirer keys, sealed (hardwallet/keys.py, hardwallet/rotation.py)
     DIR/issuing.jsonl    the journal: each line is on the disk before the step that it announces
-
-A line of the journal is JSON, a tab, the CRC-32 of the JSON. A last line without its end was never announced:
-it is cut off.
-A damaged line anywhere else stops the program: nothing is ever issued twice because a line could not be read.
+    DIR/denylist.bin     what the issuer publishes (hardwallet/publishing.py)
 """
 
 import contextlib
-import errno
-import fcntl
-import os
-from binascii import crc32
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from firmware_bridge.link import CardLink
+from hardwallet import authorities
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet.card.identity import CardIdentity
@@ -43,8 +37,11 @@ from hardwallet.certificates import (
     signed,
 )
 from hardwallet.errors import CardRefused, IssuingError, WalletError
-from hardwallet.keys import seal, unseal
+from hardwallet.journalled import IssuingJournal, write_durably
+from hardwallet.keys import seal
 from hardwallet.limits import tiers
+from hardwallet.publishing import DenylistDesk, OrderDesk, Published
+from hardwallet.rotation import KeyRing
 from hardwallet.session import KnownCard, WalletSession
 from hardwallet.suites import Entropy, SigningKey, Suite, suite_by_number
 
@@ -55,18 +52,21 @@ CARD_YEARS: Final = 5
 TERMINAL_YEARS: Final = 3
 ISSUER: Final = bytes.fromhex("00000101")
 ACQUIRER: Final = bytes.fromhex("00000201")
+SCHEME_FILE: Final = "scheme.json"
+JOURNAL: Final = "issuing.jsonl"
 _MAX_SCHEME_FILE: Final = 65_536
-_MAX_LINE: Final = 4096
 
 
-class _SchemeFile(msgspec.Struct, forbid_unknown_fields=True):
-    """scheme.json; certificates as hex."""
+class _SchemeFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """scheme.json; certificates as hex. `authorities` is the authority list that the operators are from, as
+    hex; nothing before there is one."""
 
     version: int
     suite: int
     name: str
     root: str
     operators: list[str]
+    authorities: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,9 @@ class Trust:
     def to_bytes(self) -> bytes:
         """The content of scheme.json."""
         operators = [operator.to_bytes().hex() for operator in self.bundle.operators]
-        root = self.bundle.root.to_bytes().hex()
-        return (
-            msgspec.json.format(
-                msgspec.json.encode(_SchemeFile(1, self.suite.number, self.name, root, operators))
-            )
-            + b"\n"
-        )
+        root, held = self.bundle.root.to_bytes().hex(), self.bundle.authorities.hex()
+        file = _SchemeFile(1, self.suite.number, self.name, root, operators, held)
+        return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
 
 
 def parse_trust(raw: bytes, where: str, *, deterministic: bool = False) -> Trust:
@@ -101,6 +97,10 @@ def parse_trust(raw: bytes, where: str, *, deterministic: bool = False) -> Trust
         bundle = TrustBundle(
             suite, parse(bytes.fromhex(file.root)), [parse(bytes.fromhex(text)) for text in file.operators]
         )
+        if file.authorities:
+            bundle.update(authorities.parse(bytes.fromhex(file.authorities), bundle))
+            if [one.to_bytes().hex() for one in bundle.operators] != file.operators:
+                raise IssuingError(f"in {where} the operators are not those of its authority list")
     except (msgspec.DecodeError, ValueError):
         raise IssuingError(f"{where} is not a scheme's file, or is damaged") from None
     except IssuingError:
@@ -108,65 +108,6 @@ def parse_trust(raw: bytes, where: str, *, deterministic: bool = False) -> Trust
     except WalletError as error:
         raise IssuingError(f"{where} can't be trusted: {error}") from None
     return Trust(file.name, suite, bundle)
-
-
-class IssuingJournal:
-    """Append-only lines, each on the disk before `append` returns. One process at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._file)
-            raise IssuingError(
-                f"{path} is in use by another program; wait until that one has ended"
-            ) from None
-        try:
-            self.lines = self._read()
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def append(self, line: dict[str, Any]) -> None:
-        """Keep one line. Raises IssuingError when it can't be kept: the step must not be taken."""
-        text = msgspec.json.encode(line)
-        whole = text + b"\t%08x\n" % crc32(text)
-        end = os.fstat(self._file).st_size
-        try:
-            if os.write(self._file, whole) != len(whole):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, end)  # a line that was not kept must not be found later
-            raise IssuingError(
-                f"{self._path} can't be written ({error.strerror}); nothing was issued"
-            ) from None
-        self.lines.append(line)
-
-    def close(self) -> None:
-        """Let the lock go. Closing twice does nothing."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def _read(self) -> list[dict[str, Any]]:
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            os.ftruncate(self._file, whole)
-        lines = []
-        for number, line in enumerate(content[:whole].splitlines(), 1):
-            text, _, check = line.rpartition(b"\t")
-            if len(line) > _MAX_LINE or check != b"%08x" % crc32(text):
-                raise IssuingError(
-                    f"{self._path} is damaged in line {number}; restore it from a backup before "
-                    "anything is issued"
-                )
-            lines.append(msgspec.json.decode(text, type=dict[str, Any]))
-        return lines
 
 
 class Scheme:
@@ -177,22 +118,85 @@ class Scheme:
     ) -> None:
         self.folder = folder
         self.trust = trust
-        self._passphrase = passphrase
         self._journal = journal
         self._entropy = entropy
+        bundle = trust.bundle
+        names = {"issuer": ISSUER, "acquirer": ACQUIRER}
+        self._ring = KeyRing(folder, bundle, names, passphrase, journal, entropy, self._keep_trust)
+        self._denylist = DenylistDesk(folder, bundle, ISSUER, journal, lambda: self.key("issuer"))
+        self._orders = OrderDesk(bundle, ISSUER, journal, lambda: self.key("issuer"))
+
+    def _keep_trust(self) -> None:
+        write_durably(self.folder / SCHEME_FILE, self.trust.to_bytes(), mode=0o644)
 
     def close(self) -> None:
         """Let the journal's lock go."""
         self._journal.close()
 
+    # ------------------------------------------------------------------ keys and trust
+
     def key(self, name: str) -> SigningKey:
-        """The key `root`, `issuer` or `acquirer`. Raises IssuingError."""
-        path = self.folder / "keys" / f"{name}.json"
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise IssuingError(f"the key {path} can't be read: {error.strerror}") from None
-        return unseal(raw, self.trust.suite, self._passphrase, str(path))
+        """The key `root`, `issuer` or `acquirer`: of an operator the newest, which signs. Raises
+        IssuingError."""
+        return self._ring.key(name)
+
+    def clearing_keys(self) -> dict[bytes, SigningKey]:
+        """What clearing signs with: the acquirer's newest key by the operator's number (4 bytes), and every
+        key of it that is not revoked by its public key (64 bytes). A terminal gets its receipts signed with
+        the key that signed its certificate, which it knows."""
+        keys = self._ring.keys("acquirer")
+        return {ACQUIRER: next(iter(keys.values())), **keys}
+
+    def authorities(self, now: int) -> bytes:
+        """The authority list in force (hardwallet/authorities.py); the first is made where there is none."""
+        return self._ring.authorities(now)
+
+    def rotate(self, name: str, now: int, *, compromised: bool = False) -> Certificate:
+        """A new key for the operator `issuer` or `acquirer`, which signs from now on; its certificate.
+
+        The older ones stay good until they are revoked; `compromised` revokes them at once. Raises
+        IssuingError.
+        """
+        return self._ring.rotate(name, OPERATOR_YEARS * YEAR_S, now, compromised=compromised)
+
+    def revoke(self, named: bytes, now: int) -> Certificate:
+        """Revoke the operator's certificate with that digest (8 bytes). Raises IssuingError."""
+        return self._ring.revoke(named, now)
+
+    # ------------------------------------------------------------------ what the issuer publishes
+
+    def publish_denylist(self, add: Iterable[bytes], remove: Iterable[bytes], now: int) -> Published:
+        """The next denylist: cards (8 bytes each) added and removed. Without any, the same list dated `now`.
+
+        Raises IssuingError, DenylistRefused (a card of another issuer, too many): nothing was published.
+        """
+        return self._denylist.publish(add, remove, now)
+
+    def denylist(self, now: int) -> bytes:
+        """The denylist in force, whole; the first, an empty one, is made where there is none."""
+        return self._denylist.full(now)
+
+    def denylist_deltas(self) -> Iterator[bytes]:
+        """Each change of the denylist, oldest first."""
+        return self._denylist.deltas()
+
+    def denied_cards(self) -> list[bytes]:
+        """The cards (8 bytes each) on the denylist in force."""
+        return self._denylist.cards()
+
+    def card_order(self, card: bytes, kind: int, value: bytes, now: int) -> bytes:
+        """The next order (125 bytes) to a card (8 bytes): `kind` one of KIND_ACKNOWLEDGE, KIND_LIMITS,
+        KIND_BLOCK, KIND_UNBLOCK of hardwallet.messages; `value` for the first two is made by
+        hardwallet.publishing.acknowledge_value and limits_value.
+
+        Its number is above every earlier one of that card, and journalled first. Raises IssuingError,
+        Malformed.
+        """
+        return self._orders.order(card, kind, value, now)
+
+    def card_orders(self, *, superseded: bool = False) -> Iterator[bytes]:
+        """The orders to cards, oldest first; those that a later one undoes only when `superseded`."""
+        return self._orders.orders(superseded=superseded)
 
     # ------------------------------------------------------------------ terminals
 
@@ -249,8 +253,9 @@ class Scheme:
             suite, certificate, bundle.root, signing, agreement, self._entropy(16), self._entropy(16)
         )
         # The scheme's operators of today are on the card from the start; later ones introduce themselves.
-        operators = [bundle.operator(ISSUER), *(o for o in bundle.operators if o.operator != ISSUER)]
-        operators = operators[:OPERATOR_PLACES]
+        others = dict.fromkeys(one.operator for one in bundle.operators if one.operator != ISSUER)
+        current = [one for number in others for one in bundle.current(number)[:2]]
+        operators = [bundle.operator(ISSUER), *current][:OPERATOR_PLACES]
         floor = max(operator.not_before for operator in operators)
         memory = CardMemory(fresh_state(known[tier].limits, tier, floor, len(operators)).to_bytes())
         for place, operator in enumerate(operators):
@@ -402,7 +407,7 @@ def create_scheme(
 
     Raises IssuingError when the folder holds a scheme already, or can't be written.
     """
-    if (folder / "scheme.json").exists():
+    if (folder / SCHEME_FILE).exists():
         raise IssuingError(f"{folder} holds a scheme already")
     scheme = entropy(4)
     keys = {name: suite.new_signing_key(entropy) for name in ("root", "issuer", "acquirer")}
@@ -425,31 +430,15 @@ def create_scheme(
         (folder / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
         for key_name, key in keys.items():
             write_durably(folder / "keys" / f"{key_name}.json", seal(key, suite, passphrase, entropy))
-        write_durably(folder / "scheme.json", trust.to_bytes(), mode=0o644)
+        write_durably(folder / SCHEME_FILE, trust.to_bytes(), mode=0o644)
     except OSError as error:
         raise IssuingError(f"{folder} can't be written: {error.strerror}") from None
     return trust
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file whole or not at all: beside it, to the disk, then renamed over it. Raises OSError."""
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def read_trust(folder: Path, *, deterministic: bool = False) -> Trust:
     """The public part of a scheme folder. Raises IssuingError."""
-    path = folder / "scheme.json"
+    path = folder / SCHEME_FILE
     try:
         raw = path.read_bytes()
     except OSError:
@@ -463,8 +452,8 @@ def open_scheme(
 ) -> Iterator[Scheme]:
     """A scheme folder, opened for issuing and closed afterwards. Raises IssuingError."""
     trust = read_trust(folder, deterministic=deterministic)
-    scheme = Scheme(folder, trust, passphrase, IssuingJournal(folder / "issuing.jsonl"), entropy)
+    journal = IssuingJournal(folder / JOURNAL)
     try:
-        yield scheme
+        yield Scheme(folder, trust, passphrase, journal, entropy)
     finally:
-        scheme.close()
+        journal.close()

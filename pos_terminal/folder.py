@@ -17,7 +17,8 @@ import msgspec
 
 from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT, TERMINAL, digest, parse
 from hardwallet.errors import WalletError
-from hardwallet.issuing import Scheme, Trust, parse_trust, write_durably
+from hardwallet.issuing import Scheme, Trust, parse_trust
+from hardwallet.journalled import write_durably
 from hardwallet.keys import KEY_FILE, find_passphrase, seal, unseal
 from hardwallet.session import TerminalIdentity
 from hardwallet.suites import Entropy

@@ -27,12 +27,12 @@ from hardwallet.errors import CardRefused, IssuingError
 from hardwallet.issuing import (
     ACQUIRER,
     ISSUER,
-    IssuingJournal,
     Scheme,
     create_scheme,
     open_scheme,
     read_trust,
 )
+from hardwallet.journalled import IssuingJournal
 from hardwallet.keys import PASSPHRASE_VARIABLE, find_passphrase
 from hardwallet.suites import International
 from tests.conftest import REPOSITORY

@@ -55,7 +55,7 @@ def new(
     import msgspec
 
     from fleet.open import open_issuing, system_clock
-    from hardwallet.issuing import write_durably
+    from hardwallet.journalled import write_durably
     from pos_terminal.folder import CLASSES, SETTINGS, create_terminal
     from tui.errors import BadUsage
 

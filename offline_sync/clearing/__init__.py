@@ -126,7 +126,7 @@ class Clearing:
         the ledger belongs to exactly one closing. `told` hears how far it is. Raises SettlementError (the day
         has not begun, or a later one is closed), LedgerError; nothing was closed then.
         """
-        return self._settlements.close_day(day, self._clock(), told)
+        return self._settlements.close_day(day, self.clock(), told)
 
     def settlements(
         self, payee: bytes | None = None, *, after: int = 0, limit: int = LIST_LIMIT

@@ -88,6 +88,7 @@ missing_packages() {
     [ $tests = yes ] || return 0
     have opensc-tool || echo opensc
     have tmux || echo tmux
+    have jq || echo jq
 }
 
 sudo=

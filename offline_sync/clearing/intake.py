@@ -515,9 +515,11 @@ def _parsed(parse: Callable[[bytes], _Parsed], payload: bytes) -> _Parsed:
 
 
 def _signed_head(batch: Batch, terminal: Known, result: Chained) -> bytes:
-    """The terminal's signed statement: 152 bytes and its signature."""
+    """The terminal's signed statement, 152 bytes, its signature, and its certificate: whoever has these and
+    the operator's certificate can check it.
+    """
     message = messages.head_message(batch, terminal.certificate, terminal.digest, result)
-    return message + batch.signature
+    return message + batch.signature + batch.terminal_certificate
 
 
 def first_difference(first: int, ours: bytes, other_first: int, theirs: bytes) -> int | None:

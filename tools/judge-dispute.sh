@@ -1,0 +1,1 @@
+../offline_sync/clearing/judge-dispute.sh

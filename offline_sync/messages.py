@@ -325,13 +325,10 @@ def check_acknowledgement(
         "it rejects entries that were not sent",
     )
     try:
-        operator = trust.operator(terminal.payee[:4])
-        certificates.check_dates(operator, acknowledgement.time_s)
-        _refuse_unless(
-            bool(operator.klass & certificates.CLASS_ACQUIRING), "its signer is no acquiring operator"
-        )
+        operator, acquiring = terminal.payee[:4], certificates.CLASS_ACQUIRING
+        _refuse_unless(trust.has_class(operator, acquiring), "its signer is no acquiring operator")
         message = acknowledgement_message(acknowledgement, trust.suite.number)
-        trust.operator_key(operator.operator).verify(acknowledgement.signature, message)
+        trust.verify_signed(operator, acquiring, message, acknowledgement.signature, acknowledgement.time_s)
     except SignatureInvalid:
         _refuse_unless(False, "its signature is not the operator's")
     except WalletError as error:

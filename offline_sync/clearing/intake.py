@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from hardwallet import records
+from hardwallet import certificates, records
+from hardwallet.certificates import Certificate
 from hardwallet.errors import SignatureInvalid
 from hardwallet.records import Record
 from hardwallet.suites import SigningKey
@@ -49,6 +50,7 @@ class Sorted:
     evidence: list[dict[str, Any]] = field(default_factory=list)
     refund_orders: list[RefundOrder] = field(default_factory=list)
     certificates: dict[bytes, bytes] = field(default_factory=dict)
+    revoked: dict[bytes, RecordRefused] = field(default_factory=dict)
 
 
 class Intake:
@@ -61,7 +63,8 @@ class Intake:
         keys: Mapping[bytes, SigningKey],
         clock: Callable[[], int],
     ) -> None:
-        """`keys`: the signing key of each acquiring operator (4 bytes) that is served here."""
+        """`keys`: of each acquiring operator that is served here its newest signing key, by its number (4
+        bytes), and while its key is rotated the older ones too, by their public keys (64 bytes)."""
         self._ledger = ledger
         self._verifier = verifier
         self._keys = dict(keys)
@@ -92,10 +95,10 @@ class Intake:
         return receipt
 
     def book_record(self, raw: bytes, certificate: bytes) -> bool:
-        """Book one record that came with its card's certificate. False when it was known. Raises
-        RecordRefused.
+        """Book one record that came with its card's certificate, from the card's issuer, who vouches for it.
+        False when it was known. Raises RecordRefused.
         """
-        card = self._verifier.card(certificate)
+        card = self._verifier.card(certificate, kept=True)
         record = self._verifier.record(raw, {card.digest: card})
         found = Sorted(arrivals=[_arrival(record, NO_STATE)])
         with self._ledger.write() as connection:
@@ -267,9 +270,11 @@ class Intake:
         refusal: RecordRefused,
         found: Sorted,
     ) -> None:
+        raw = chain.record_in(entry.kind, entry.payload)
+        if raw is not None and refusal.code == "certificate-missing":
+            refusal = found.revoked.get(raw[16:24], refusal)
         reason = str(refusal)[: messages.REASON_LIMIT]
         found.rejections.append(Rejection(entry.index, refusal.code, reason))
-        raw = chain.record_in(entry.kind, entry.payload)
         card = cards.get(raw[16:24]) if raw is not None else None
         found.rejected.append(
             {
@@ -299,8 +304,11 @@ class Intake:
         for raw in raws:
             try:
                 known = self._verifier.card(raw)
-            except RecordRefused:
-                continue  # its records are rejected one by one, for want of a certificate
+            except RecordRefused as refusal:
+                if refusal.code == "revoked":
+                    named = certificates.digest(self._verifier.trust.suite, certificates.parse(raw))
+                    found.revoked[named] = refusal
+                continue  # its records are rejected one by one, unless clearing has kept it from before
             cards[known.digest] = known
             found.certificates[known.digest] = raw
         wanted = {
@@ -313,7 +321,7 @@ class Intake:
             with self._ledger.read() as connection:
                 earlier = self._ledger.certificates_by_digest(connection, missing)
             for raw in earlier.values():
-                known = self._verifier.card(raw)
+                known = self._verifier.card(raw, kept=True)
                 cards[known.digest] = known
         return cards
 
@@ -467,7 +475,13 @@ class Intake:
             bytes(64),
         )
         suite = self._verifier.trust.suite.number
-        return messages.seal_acknowledgement(unsigned, suite, self._keys[certificate.authority])
+        return messages.seal_acknowledgement(unsigned, suite, self._signer(certificate))
+
+    def _signer(self, terminal: Certificate) -> SigningKey:
+        """The operator's key that signed the terminal's certificate: that one the terminal knows, even when
+        it has not heard of a newer one."""
+        authority = self._verifier.trust.authority_of(terminal)
+        return self._keys.get(authority.public, self._keys[terminal.authority])
 
     def _keep_upload(
         self,

@@ -46,11 +46,12 @@ def check_own(acknowledgement: Acknowledgement, trust: TrustBundle) -> None:
     if acknowledgement.scheme != trust.scheme:
         raise BatchRefused("scheme", "the acknowledgement belongs to another scheme")
     try:
-        operator = trust.operator(acknowledgement.payee[:4])
-        if not operator.klass & CLASS_ACQUIRING:
+        operator, time_s = acknowledgement.payee[:4], acknowledgement.time_s
+        if not trust.has_class(operator, CLASS_ACQUIRING):
             raise BatchRefused("operator", "the acknowledgement's signer is no acquiring operator")
         message = messages.acknowledgement_message(acknowledgement, trust.suite.number)
-        trust.operator_key(operator.operator).verify(acknowledgement.signature, message)
+        signature = acknowledgement.signature
+        trust.verify_signed(operator, CLASS_ACQUIRING, message, signature, time_s, since=True)
     except SignatureInvalid:
         raise BatchRefused("signature", "clearing did not sign this acknowledgement") from None
     except WalletError as error:

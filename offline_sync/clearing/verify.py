@@ -14,7 +14,14 @@ from typing import Final
 
 from hardwallet import certificates, records
 from hardwallet.certificates import Certificate, TrustBundle
-from hardwallet.errors import AuthorityUnknown, Malformed, SignatureInvalid, WalletError
+from hardwallet.errors import (
+    AuthorityUnknown,
+    CertificateRefused,
+    CertificateRevoked,
+    Malformed,
+    SignatureInvalid,
+    WalletError,
+)
 from hardwallet.messages import LOAD_ORDER_LENGTH, LoadOrder, parse_load_order
 from hardwallet.records import SIGNATURE_LENGTH, Record
 from hardwallet.suites import VerifyingKey
@@ -46,6 +53,7 @@ class Verifier:
         self.trust = trust
         self._clock = clock
         self._cache_size = cache_size
+        self._version = trust.version
         self._acquirers: set[bytes] = set()
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
@@ -68,10 +76,16 @@ class Verifier:
             )
         return known
 
-    def card(self, raw: bytes) -> Known:
-        """The card of a certificate (178 bytes), whatever its dates. Raises RecordRefused."""
+    def card(self, raw: bytes, *, kept: bool = False) -> Known:
+        """The card of a certificate (178 bytes), whatever its dates. `kept`: clearing held it before, or its
+        issuer vouches for it, so that a revocation of the issuer's certificate does not touch it.
+
+        Raises RecordRefused: `revoked`, or `card-certificate`.
+        """
         try:
-            return self._certificate(raw, certificates.CARD)
+            return self._certificate(raw, certificates.CARD, kept=kept)
+        except CertificateRevoked as error:
+            raise RecordRefused("revoked", f"the card's certificate is refused: {error}") from None
         except WalletError as error:
             raise RecordRefused("card-certificate", f"the card's certificate is refused: {error}") from None
 
@@ -149,10 +163,14 @@ class Verifier:
         ):
             raise RecordRefused("scheme", "the load order belongs to another scheme or currency")
         try:
-            if not trust.operator(order.operator).klass & certificates.CLASS_ISSUING:
+            if not trust.has_class(order.operator, certificates.CLASS_ISSUING):
                 raise RecordRefused("issuer", "the load order is signed by an operator that may not issue")
-            trust.operator_key(order.operator).verify(raw[-SIGNATURE_LENGTH:], raw[:-SIGNATURE_LENGTH])
-        except AuthorityUnknown as error:
+            body, signature = raw[:-SIGNATURE_LENGTH], raw[-SIGNATURE_LENGTH:]
+            issuing = certificates.CLASS_ISSUING
+            trust.verify_signed(order.operator, issuing, body, signature, order.time_s, since=True)
+        except CertificateRevoked as error:
+            raise RecordRefused("revoked", str(error)) from None
+        except CertificateRefused as error:
             raise RecordRefused("issuer", str(error)) from None
         except SignatureInvalid:
             raise RecordRefused("signature", "the issuer did not sign this load order") from None
@@ -168,17 +186,20 @@ class Verifier:
         if number in self._acquirers:
             return
         try:
-            operator = self.trust.operator(number)
+            acquires = self.trust.has_class(number, certificates.CLASS_ACQUIRING)
         except AuthorityUnknown as error:
             raise RecordRefused("payee-unknown", str(error)) from None
-        if not operator.klass & certificates.CLASS_ACQUIRING:
+        if not acquires:
             raise RecordRefused("payee-unknown", "the payee belongs to an operator that has no payees")
         self._acquirers.add(number)
 
-    def _certificate(self, raw: bytes, kind: int) -> Known:
+    def _certificate(self, raw: bytes, kind: int, *, kept: bool = False) -> Known:
+        if self._version != self.trust.version:  # what was trusted yesterday may be revoked
+            self._version = self.trust.version
+            self._known.clear()
         known = self._known.get(raw)
         if known is None:
-            known = self._check_chain(raw, kind)
+            known = self._check_chain(raw, kind, kept=kept)
             self._known[raw] = known
             if len(self._known) > self._cache_size:
                 self._known.popitem(last=False)
@@ -188,13 +209,13 @@ class Verifier:
             self._known.move_to_end(raw)
         return known
 
-    def _check_chain(self, raw: bytes, kind: int) -> Known:
+    def _check_chain(self, raw: bytes, kind: int, *, kept: bool) -> Known:
         """The whole chain; its dates are checked where they overlap, and judged by the caller."""
         certificate = certificates.parse(raw)
-        chain = (self.trust.root, self.trust.operator(certificate.authority), certificate)
+        chain = (self.trust.root, self.trust.authority_of(certificate), certificate)
         not_before = max(link.not_before for link in chain)
         not_after = min(link.not_after for link in chain)
-        key = self.trust.check(certificate, kind, not_before)
+        key = self.trust.check(certificate, kind, not_before, even_revoked=kept)
         return Known(
             certificate, certificates.digest(self.trust.suite, certificate), key, not_before, not_after
         )

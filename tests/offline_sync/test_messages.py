@@ -324,7 +324,7 @@ class TestAcknowledgement:
     ) -> None:
         other = Scheme()
         issuing = other.operator(ACQUIRER, certificates.CLASS_ISSUING, other.acquirer_key)
-        other.trust.add_operator(issuing)
+        other.trust = certificates.TrustBundle(other.suite, other.root, [issuing])
         with pytest.raises(AcknowledgementRefused, match="no acquiring operator"):
             self.check(good, other, batch, terminal)
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from hardwallet import certificates, records
 from hardwallet.certificates import CURRENCY_CNY, Certificate, TrustBundle
 from hardwallet.records import Record
-from hardwallet.suites import International, SigningKey
+from hardwallet.suites import International, SigningKey, Suite
 from offline_sync import messages
 from offline_sync.journal import SqliteJournal
 from offline_sync.messages import Batch, Chained, Uploader
@@ -71,15 +71,15 @@ class Terminal:
 
 @dataclass
 class Scheme:
-    """Everything that belongs to one root. `suite` signs deterministically."""
+    """Everything that belongs to one root. `suite` signs deterministically unless one is given."""
 
     seed: str = "scheme"
     scheme: bytes = SCHEME
+    suite: Suite = field(default_factory=lambda: International(deterministic=True))
     entropy: Stream = field(init=False)
 
     def __post_init__(self) -> None:
         self.entropy = Stream(self.seed)
-        self.suite = International(deterministic=True)
         self.root_key = self.suite.new_signing_key(self.entropy)
         self.issuer_key = self.suite.new_signing_key(self.entropy)
         self.acquirer_key = self.suite.new_signing_key(self.entropy)

@@ -344,7 +344,7 @@ class Scheme:
         return orders[max(orders)] if orders else None
 
     def _send(self, session: WalletSession, card: KnownCard, raw: bytes) -> r.Record:
-        record = session.load(raw, card)
+        record = session.load(raw, card, self.trust.bundle)
         self._journal.append(
             {
                 "kind": "receipt",

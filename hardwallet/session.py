@@ -4,6 +4,7 @@ Link errors (`firmware_bridge.errors`) pass through: after PAY they mean that no
 Everything else is a WalletError. Nothing here knows what a sale is for; `pos_terminal.tap` does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from hardwallet import status as sw
 from hardwallet.certificates import (
     CARD,
     CARD_CERTIFICATE_LENGTH,
+    CLASS_ISSUING,
     Certificate,
     TrustBundle,
     agreement_digest,
@@ -29,9 +31,11 @@ from hardwallet.errors import (
     NotAWallet,
     SignatureInvalid,
 )
-from hardwallet.suites import AgreementKey, Entropy, SigningKey, Suite, VerifyingKey
+from hardwallet.suites import SIGNATURE_LENGTH, AgreementKey, Entropy, SigningKey, Suite, VerifyingKey
 
 SELECT_COMMAND: Final = Command(m.CLA_ISO, m.INS_SELECT, m.P1_SELECT_BY_NAME, 0, m.AID, 256).to_bytes()
+_OPERATOR_UNKNOWN: Final = {sw.AUTHORITY_UNKNOWN, sw.SIGNATURE_WRONG, sw.CERTIFICATE_EXPIRED}
+"""What a card answers when it does not know an operator's newest certificate."""
 _OK: Final = sw.OK.to_bytes(2, "big")
 COMMAND_NAMES: Final = {
     m.INS_SELECT: "SELECT",
@@ -118,22 +122,42 @@ class WalletSession:
         """Give the terminal's certificate, where wanted, and take the card's, verified against `trust` at
         `now`.
 
-        Introduces the terminal's operator when the card does not know it. `agreement` asks for the agreement
-        key too.
+        Introduces the terminal's operator when the card does not know it, or not its newest certificate.
+        `agreement` asks for the agreement key too.
         Raises CertificateRefused, CardMisbehaved, CardRefused.
         """
         data = terminal.to_bytes() if terminal else b""
         p2 = m.P2_WITH_AGREEMENT_KEY if agreement else 0
-        try:
+        if terminal is None:
             reply = self._call(m.INS_EXCHANGE_CERTIFICATES, data, p2=p2)
-        except CardRefused as refusal:
-            if refusal.sw != sw.AUTHORITY_UNKNOWN or terminal is None:
-                raise
-            self._call(m.INS_INTRODUCE, trust.operator(terminal.authority).to_bytes(), wants=False)
-            reply = self._call(m.INS_EXCHANGE_CERTIFICATES, data, p2=p2)
+        else:
+            own = terminal
+            reply = self._introducing(
+                lambda: self._call(m.INS_EXCHANGE_CERTIFICATES, data, p2=p2), lambda: trust.authority_of(own)
+            )
         if len(reply) != m.CERTIFICATES_REPLY_LENGTHS[p2]:
             raise CardMisbehaved(f"the card's certificate has {len(reply)} bytes")
         return self.know(trust, now, reply[:CARD_CERTIFICATE_LENGTH], reply[CARD_CERTIFICATE_LENGTH:])
+
+    def introduce(self, operator: Certificate) -> None:
+        """Show the card an operator's certificate that it does not know yet. Raises CardRefused."""
+        self._call(m.INS_INTRODUCE, operator.to_bytes(), wants=False)
+
+    def _introducing(self, call: Callable[[], bytes], operator: Callable[[], Certificate]) -> bytes:
+        """Call; where the card does not know the operator's certificate behind it, show it that one and call
+        again. When the card won't take that one, its first answer counts."""
+        try:
+            return call()
+        except CardRefused as refusal:
+            if refusal.sw not in _OPERATOR_UNKNOWN:
+                raise
+            try:
+                self.introduce(operator())
+            except (CertificateRefused, SignatureInvalid):
+                raise refusal from None
+            except CardRefused as refused_too:
+                raise (refused_too if refusal.sw == sw.AUTHORITY_UNKNOWN else refusal) from None
+        return call()
 
     def know(self, trust: TrustBundle, now: int, raw: bytes, agreement_key: bytes) -> KnownCard:
         """Verify a card certificate (178 bytes) as that of the selected card. Raises CertificateRefused,
@@ -350,12 +374,13 @@ class WalletSession:
             raise CardMisbehaved("the card's load challenge is malformed")
         return int.from_bytes(reply[:4], "big"), reply[4:]
 
-    def load(self, order: bytes, card: KnownCard) -> r.Record:
+    def load(self, order: bytes, card: KnownCard, trust: TrustBundle | None = None) -> r.Record:
         """Send a signed load order (122 bytes); its receipt, verified, also when it was applied before.
 
-        The receipt's amount is what the card applied: 0 when the counter was cancelled. Raises CardRefused.
+        With `trust`, a card that does not know the key behind it is shown the issuer's certificate first. The
+        receipt's amount is what the card applied: 0 when the counter was cancelled. Raises CardRefused.
         """
-        reply = self._call(m.INS_LOAD, order)
+        reply = self._from_issuer(m.INS_LOAD, order, trust)
         if len(reply) != 1 + r.RECORD_LENGTH or reply[0] not in (1, 2):
             raise CardMisbehaved("the card's reply to LOAD is malformed")
         record = self._verified(reply[1:], card)
@@ -370,9 +395,18 @@ class WalletSession:
             raise CardMisbehaved("the card's receipt names another amount than the order")
         return record
 
-    def order(self, order: bytes) -> None:
-        """Send a signed card order (125 bytes). Raises CardRefused."""
-        self._call(m.INS_ORDER, order, wants=False)
+    def order(self, order: bytes, trust: TrustBundle | None = None) -> None:
+        """Send a signed card order (125 bytes). With `trust`, a card that does not know the key behind it is
+        shown the issuer's certificate first. Raises CardRefused."""
+        self._from_issuer(m.INS_ORDER, order, trust)
+
+    def _from_issuer(self, ins: int, order: bytes, trust: TrustBundle | None) -> bytes:
+        wants = ins == m.INS_LOAD
+        if trust is None:
+            return self._call(ins, order, wants=wants)
+        return self._introducing(
+            lambda: self._call(ins, order, wants=wants), lambda: _signer_of(order, trust)
+        )
 
     # ------------------------------------------------------------------ the wire
 
@@ -382,3 +416,12 @@ class WalletSession:
         if reply[-2:] == _OK:
             return reply[:-2]
         raise CardRefused(Response.from_bytes(reply).sw, COMMAND_NAMES[ins])
+
+
+def _signer_of(order: bytes, trust: TrustBundle) -> Certificate:
+    """The issuer's certificate whose key signed a load order or card order, which both name their issuer and
+    scheme alike. Raises CertificateRefused, SignatureInvalid."""
+    body, signature = order[:-SIGNATURE_LENGTH], order[-SIGNATURE_LENGTH:]
+    order_time = m.parse_load_order if order[0] == m.LOAD_ORDER else m.parse_card_order
+    time_s, issuer = order_time(order).time_s, order[8:12]
+    return trust.verify_signed(issuer, CLASS_ISSUING, body, signature, time_s, since=True)

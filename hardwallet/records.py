@@ -73,6 +73,16 @@ class Record(NamedTuple):
         return self.signature[-8:]
 
 
+class Owed(NamedTuple):
+    """A payment that goes back to its card: its sequence number, the SHA-256 of its body (32), and how
+    much.
+    """
+
+    sequence: int
+    body_digest: bytes
+    amount_fen: int
+
+
 def parse(raw: bytes) -> Record:
     """A record of 160 bytes. Checks what stands by itself, never the signature. Raises Malformed."""
     if len(raw) != RECORD_LENGTH:

@@ -4,7 +4,7 @@ Clearing is the whole of it in one object; service.py puts it behind HTTP.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import literal, select
 
 from hardwallet.certificates import TrustBundle
-from hardwallet.records import PAYMENT
+from hardwallet.records import PAYMENT, Owed
 from hardwallet.suites import SigningKey
 from offline_sync.clearing import disputes, report, restored
 from offline_sync.clearing.disputes import DisputeLine
@@ -21,8 +21,10 @@ from offline_sync.clearing.ledger import Ledger, Posting
 from offline_sync.clearing.notices import Notices
 from offline_sync.clearing.report import Report
 from offline_sync.clearing.restored import Held
+from offline_sync.clearing.returns import owed
 from offline_sync.clearing.settlement import LIST_LIMIT, Closing, PayeeTotals, Settlements, Told, untold
 from offline_sync.clearing.verify import Verifier
+from offline_sync.clearing.workers import SignatureWorkers
 from offline_sync.messages import Acknowledgement, Batch
 
 __all__ = ["Clearing", "Closing", "PayeeTotals", "Report"]
@@ -32,16 +34,23 @@ class Clearing:
     """Clearing of one scheme. Any thread may call; bookings take their turn."""
 
     def __init__(
-        self, url: str, trust: TrustBundle, keys: Mapping[bytes, SigningKey], clock: Callable[[], int]
+        self,
+        url: str,
+        trust: TrustBundle,
+        keys: Mapping[bytes, SigningKey],
+        clock: Callable[[], int],
+        workers: int = 0,
     ) -> None:
         """`url`: the ledger's database, as SQLAlchemy names it. `keys`: the signing key of each acquiring
-        operator (4 bytes) that is served. `clock`: seconds since 1970. Raises LedgerError.
+        operator (4 bytes) that is served. `clock`: seconds since 1970. `workers`: how many processes check
+        the signatures of records, 0 to 64; with 0 they are checked here. Raises LedgerError, WorkersRefused.
         """
+        self._workers = SignatureWorkers(trust.suite.number, workers)
         self.trust = trust
         self.clock = clock
         self.served = frozenset(keys)
         self._ledger = Ledger(url, trust.scheme)
-        self._intake = Intake(self._ledger, Verifier(trust, clock), keys, clock)
+        self._intake = Intake(self._ledger, Verifier(trust, clock, check=self._workers.check), keys, clock)
         self._turn = threading.Lock()
         self._settlements = Settlements(self._ledger, trust, keys, self._turn, self._reading)
         try:
@@ -51,9 +60,17 @@ class Clearing:
             raise
 
     def accept(self, batch: Batch) -> Acknowledgement:
-        """Book an upload, once, and acknowledge it. Raises BatchRefused (nothing was booked), LedgerError."""
+        """Book an upload, once, and acknowledge it. Raises BatchRefused (nothing was booked), LedgerError.
+
+        While the signatures of one are checked, others are read and booked.
+        """
         with self._turn:
-            return self._intake.accept(batch)
+            opened = self._intake.open(batch)
+        if isinstance(opened, Acknowledgement):
+            return opened
+        checked = self._intake.check(opened)
+        with self._turn:
+            return self._intake.book(opened, checked)
 
     def book_load(self, record: bytes, certificate: bytes) -> bool:
         """Book a card's load receipt (160 bytes), which came with the card's certificate (178 bytes).
@@ -63,18 +80,26 @@ class Clearing:
         with self._turn:
             return self._intake.book_record(record, certificate)
 
-    def book_order(self, order: bytes) -> None:
-        """Note a load order (122 bytes); it is outstanding until its receipt arrives. Again changes nothing.
+    def book_order(self, order: bytes, returns: Sequence[Owed] = ()) -> None:
+        """Note a load order (122 bytes), and the payments that it puts back on its card. It is outstanding
+        until its receipt arrives. Again changes nothing.
 
-        Raises RecordRefused, LedgerError.
+        Raises RecordRefused, `return-claimed` when another order holds one of the payments; LedgerError.
         """
         with self._turn:
-            self._intake.book_order(order)
+            self._intake.book_order(order, returns)
+
+    def owed(self, card: bytes) -> list[Owed]:
+        """What a card (8 bytes) has paid that goes back to it, and that no load order claims yet. Raises
+        LedgerError.
+        """
+        with self._reading(), self._ledger.read() as connection:
+            return owed(connection, card)
 
     def report(self) -> Report:
         """What the books say now. Raises LedgerError."""
         with self._reading(), self._ledger.read() as connection:
-            return report.build(connection)
+            return report.build(connection, self._ledger)
 
     def arrived(self, card: bytes) -> tuple[int, int]:
         """(sequence, total in fen): everything that a card (8 bytes) signed up to this number has arrived,
@@ -163,5 +188,6 @@ class Clearing:
         return self._turn if self._ledger.shared else nullcontext()
 
     def close(self) -> None:
-        """Let the database go."""
+        """Let the database and the verifying processes go."""
+        self._workers.close()
         self._ledger.close()

@@ -1,6 +1,6 @@
 """An upload becomes bookings: checked whole, verified row by row, deduplicated, posted in one transaction."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeVar
@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 from hardwallet import certificates, records
 from hardwallet.certificates import Certificate
 from hardwallet.errors import SignatureInvalid
-from hardwallet.records import Record
+from hardwallet.records import Owed, Record
 from hardwallet.suites import SigningKey
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
-from offline_sync.clearing import refunds
+from offline_sync.clearing import losses, refunds, returns
 from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, RecordRow, Transfer
 from offline_sync.clearing.refunds import Receipt, RefundOrder
-from offline_sync.clearing.verify import Known, Verifier
+from offline_sync.clearing.verify import Known, Reading, Verifier
 from offline_sync.errors import BatchRefused, MessageMalformed, RecordRefused
 from offline_sync.messages import Acknowledgement, Batch, Chained, Rejection
 from pos_terminal.sale import SaleState
@@ -26,6 +26,12 @@ _Parsed = TypeVar("_Parsed")
 
 Checked = Mapping[bytes, Record | RecordRefused]
 """The records of an upload, by their 160 bytes: verified, or why not."""
+
+_OBJECTIONS: Final = {
+    "granted-after-return": "granted, but it had been returned to the card",
+    "refunded-after-return": "refunded, but it had been returned to the card",
+    "returned-twice": "two loads have returned this payment",
+}
 
 NO_STATE: Final = 0
 """The state of a record that its own terminal has not reported yet."""
@@ -53,8 +59,21 @@ class Sorted:
     revoked: dict[bytes, RecordRefused] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Opened:
+    """An upload that is, whole, what its terminal signed; the signatures of its records are not yet checked."""
+
+    batch: Batch
+    terminal: Known
+    result: Chained
+    key: bytes
+    found: Sorted
+    cards: Mapping[bytes, Known]
+    reading: Reading
+
+
 class Intake:
-    """Takes uploads and load receipts into a ledger. One caller at a time."""
+    """Takes uploads and load receipts into a ledger. One caller at a time, but for `check`."""
 
     def __init__(
         self,
@@ -70,8 +89,8 @@ class Intake:
         self._keys = dict(keys)
         self._clock = clock
 
-    def accept(self, batch: Batch) -> Acknowledgement:
-        """Book an upload and acknowledge it. The same upload again books nothing and gets the same receipt.
+    def open(self, batch: Batch) -> Opened | Acknowledgement:
+        """Read an upload; the receipt, where it was booked before and gets the same one again.
 
         Raises BatchRefused when the upload is not, whole, what its terminal signed: nothing is booked then.
         Raises LedgerError.
@@ -81,12 +100,29 @@ class Intake:
         earlier = self._receipt(key, terminal)
         if earlier is not None:
             return earlier
-        found = self._sort(batch, terminal, result)
+        found = Sorted()
+        cards = self._cards(batch.card_certificates, result.entries, found)
+        raws = (chain.record_in(entry.kind, entry.payload) for entry in result.entries)
+        reading = self._verifier.read((raw for raw in raws if raw is not None), cards)
+        return Opened(batch, terminal, result, key, found, cards, reading)
+
+    def check(self, opened: Opened) -> Checked:
+        """Check the signatures of an upload's records: the long part, which needs no turn."""
+        return self._verifier.settle(opened.reading)
+
+    def book(self, opened: Opened, checked: Checked) -> Acknowledgement:
+        """Book an upload whose signatures were checked, and acknowledge it. Raises LedgerError."""
+        batch, terminal, result = opened.batch, opened.terminal, opened.result
+        key, found = opened.key, opened.found
+        earlier = self._receipt(key, terminal)  # the same upload may have come twice at once
+        if earlier is not None:
+            return earlier
+        self._sort(opened, checked)
         with self._ledger.write() as connection:
             status = self._check_continuity(connection, batch, terminal, result, found)
             self._ledger.keep_certificates(connection, found.certificates)
             self._settle_rejections(connection, batch, terminal, found)
-            self._ledger.post(connection, self._posting(connection, found))
+            self._post(connection, self._posting(connection, found))
             certificate = terminal.certificate
             held = self._ledger.highest(connection, certificate.payee, certificate.terminal)
             highest = max(batch.last, held)
@@ -104,11 +140,13 @@ class Intake:
         with self._ledger.write() as connection:
             self._ledger.keep_certificates(connection, {card.digest: certificate})
             posting = self._posting(connection, found)
-            self._ledger.post(connection, posting)
+            self._post(connection, posting)
         return bool(posting.records)
 
-    def book_order(self, raw: bytes) -> None:
-        """Keep a load order until its receipt arrives. Again changes nothing. Raises RecordRefused."""
+    def book_order(self, raw: bytes, back: Sequence[Owed]) -> None:
+        """Keep a load order until its receipt arrives, with the payments that it puts back on the card.
+        Again changes nothing. Raises RecordRefused.
+        """
         order = self._verifier.order(raw)
         row = {
             "card": order.card,
@@ -118,7 +156,9 @@ class Intake:
             "raw": raw,
         }
         with self._ledger.write() as connection:
+            claimed = returns.claim(connection, self._ledger, order, back)
             self._ledger.keep_order(connection, row)
+            self._settle(connection, claimed, {order.card})
 
     # ---------------------------------------------------------------------------------- the batch, whole
 
@@ -198,17 +238,13 @@ class Intake:
 
     # -------------------------------------------------------------------------------------- row by row
 
-    def _sort(self, batch: Batch, terminal: Known, result: Chained) -> Sorted:
-        found = Sorted()
-        cards = self._cards(batch.card_certificates, result.entries, found)
-        raws = (chain.record_in(entry.kind, entry.payload) for entry in result.entries)
-        checked = self._verifier.records((raw for raw in raws if raw is not None), cards)
-        for entry in result.entries:
+    def _sort(self, opened: Opened, checked: Checked) -> None:
+        terminal, found = opened.terminal, opened.found
+        for entry in opened.result.entries:
             try:
                 self._sort_entry(entry, terminal, checked, found)
             except RecordRefused as refusal:
-                self._reject(entry, terminal, cards, refusal, found)
-        return found
+                self._reject(entry, terminal, opened.cards, refusal, found)
 
     def _sort_entry(self, entry: Entry, terminal: Known, checked: Checked, found: Sorted) -> None:
         if entry.damaged:
@@ -348,13 +384,39 @@ class Intake:
             if item.digest in bodies:
                 self._report_state(bodies, item, posting)
                 continue
+            self._book(item, number, received_s, loaded, posting)
             for _, _, other in bodies.values():
                 posting.evidence.append(self._clone(item.record.raw, other))
-            self._book(item, number, received_s, loaded, posting)
+                posting.forks[item.record.card] = posting.records[-1]
             bodies[item.digest] = (number, item.state, item.record.raw)
             number += 1
         self._settle_refunds(connection, found, posting)
         return posting
+
+    def _post(self, connection: Connection, posting: Posting) -> None:
+        """Write what a batch changes, and what follows from it for returns and losses."""
+        ledger = self._ledger
+        ledger.post(connection, posting)
+        claimed = ledger.match_claims(connection, posting.records)
+        returns.open_rows(connection, ledger, claimed)
+        touched = {row["record"] for row in posting.ungranted}
+        touched.update(claimed, posting.told, ledger.claimed_by(connection, posting.loads))
+        sold = {(row["reference"], row["payee"]) for row in posting.sales}
+        touched |= ledger.ungranted_of(connection, sold, posting.refunded)
+        losses.note(connection, ledger, posting.forks)
+        cards = {row.card for row in posting.records}
+        self._settle(connection, touched, cards.union(card for card, _ in posting.refunded))
+
+    def _settle(self, connection: Connection, payments: Iterable[int], cards: set[bytes]) -> None:
+        """Bring returns and losses to what has arrived."""
+        changed = returns.settle(connection, self._ledger, payments)
+        notes = [
+            self._note(kind, due.payment.card + bytes(4), _OBJECTIONS[kind], due.payment.raw, b"")
+            for due in changed
+            for kind in due.objections
+        ]
+        self._ledger.post(connection, Posting(evidence=notes))
+        losses.settle(connection, self._ledger, cards.union(due.payment.card for due in changed))
 
     def _settle_refunds(self, connection: Connection, found: Sorted, posting: Posting) -> None:
         receipts = [
@@ -387,12 +449,15 @@ class Intake:
                 item.state,
                 received_s,
                 record.raw,
+                record.balance_fen,
             )
         )
         card = (AccountKind.CARD, record.card)
         if record.kind == records.PAYMENT:
             payee = (AccountKind.PAYEE, record.payee)
             posting.transfers.append(Transfer(Reason.PAYMENT, number, card, payee, record.amount_fen))
+            if item.state != SaleState.GRANTED:
+                posting.ungranted.append(returns.row_of(number, record))
             return
         if record.kind == records.REFUND:
             return  # until the merchant's own order is here: offline_sync.clearing.refunds
@@ -422,6 +487,7 @@ class Intake:
                 posting.records[place] = row._replace(state=item.state)
                 return
         posting.states.append({"id": number, "state": item.state})
+        posting.told.append(number)
 
     def _clone(self, one: bytes, other: bytes) -> dict[str, Any]:
         """Two bodies with one sequence number, whoever came first."""

@@ -1,4 +1,4 @@
-"""The operator's books: tables, double entry in integer fen, and what was received. SQLAlchemy Core.
+"""The operator's books: double entry in integer fen, and what was received.
 
 A transfer debits one account and credits another, so that the books balance by construction. Balances are
 kept beside the transfers, and the report works them out anew. Nothing here is particular to SQLite but the
@@ -7,242 +7,81 @@ pragmas.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Connection,
-    Engine,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    String,
-    Table,
-    UniqueConstraint,
-)
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from hardwallet.records import PAYMENT
 from offline_sync.clearing.prepared import CHUNK, PairLookup, Prepared, chunks
+from offline_sync.clearing.schema import (
+    SCHEMA_VERSION,
+    UPLOAD_COLUMNS,
+    Account,
+    AccountKind,
+    Posting,
+    Reason,
+    RecordRow,
+    Transfer,
+    accounts,
+    certificates,
+    claims,
+    evidence,
+    forks,
+    loads,
+    meta,
+    orders,
+    record_payee,
+    record_reference,
+    record_terminal,
+    records,
+    refund_orders,
+    rejected,
+    sales,
+    tables,
+    transfers,
+    ungranted,
+    uploads,
+)
 from offline_sync.errors import LedgerError
+from pos_terminal.sale import SaleState
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "SCHEMA_VERSION",
+    "UPLOAD_COLUMNS",
+    "Account",
+    "AccountKind",
+    "Ledger",
+    "Posting",
+    "Reason",
+    "RecordRow",
+    "Transfer",
+    "accounts",
+    "certificates",
+    "claims",
+    "evidence",
+    "forks",
+    "loads",
+    "meta",
+    "orders",
+    "record_payee",
+    "record_reference",
+    "record_terminal",
+    "records",
+    "refund_orders",
+    "rejected",
+    "sales",
+    "tables",
+    "transfers",
+    "ungranted",
+    "uploads",
+]
+
 _REMEMBERED: Final = 50_000
 """Accounts and certificates whose rows are known without asking."""
-_Id = BigInteger().with_variant(Integer, "sqlite")
-tables = MetaData()
-
-meta = Table(
-    "meta", tables, Column("key", String(40), primary_key=True), Column("value", LargeBinary, nullable=False)
-)
-
-accounts = Table(
-    "accounts",
-    tables,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("kind", SmallInteger, nullable=False),
-    Column("owner", LargeBinary(8), nullable=False),
-    Column("balance_fen", BigInteger, nullable=False),
-    UniqueConstraint("kind", "owner"),
-)
-
-records = Table(
-    "records",
-    tables,
-    Column("id", _Id, primary_key=True, autoincrement=False),
-    Column("kind", SmallInteger, nullable=False),
-    Column("card", LargeBinary(8), nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("body_digest", LargeBinary(32), nullable=False),
-    Column("amount_fen", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("received_s", BigInteger, nullable=False),
-    Column("raw", LargeBinary(160), nullable=False),
-    # Scheme and application are the database's own (meta), so card, sequence and body identify a payment.
-    UniqueConstraint("card", "sequence", "body_digest"),
-)
-
-transfers = Table(
-    "transfers",
-    tables,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("reason", SmallInteger, nullable=False),
-    Column("record", _Id, ForeignKey("records.id"), nullable=False),
-    Column("debit", _Id, ForeignKey("accounts.id"), nullable=False),
-    Column("credit", _Id, ForeignKey("accounts.id"), nullable=False),
-    Column("amount_fen", BigInteger, CheckConstraint("amount_fen > 0"), nullable=False),
-    CheckConstraint("debit <> credit"),
-)
-
-# Fields of a record's body that only reports ask for, by their place in it; substr counts from 1.
-record_payee = sa.func.substr(records.c.raw, sa.literal_column("29"), sa.literal_column("8"))
-record_reference = sa.func.substr(records.c.raw, sa.literal_column("37"), sa.literal_column("12"))
-record_terminal = sa.func.substr(records.c.raw, sa.literal_column("55"), sa.literal_column("4"))
-
-certificates = Table(
-    "certificates",
-    tables,
-    Column("digest", LargeBinary(8), primary_key=True),
-    Column("raw", LargeBinary(178), nullable=False),
-)
-
-uploads = Table(
-    "uploads",
-    tables,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("batch_key", LargeBinary(32), nullable=False, unique=True),
-    Column("payee", LargeBinary(8), nullable=False),
-    Column("terminal", LargeBinary(4), nullable=False),
-    Column("first", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False),
-    Column("before_hash", LargeBinary(32), nullable=False),
-    Column("hashes", LargeBinary, nullable=False),
-    Column("signed_s", BigInteger, nullable=False),
-    Column("head", LargeBinary, nullable=False),
-    Column("receipt", LargeBinary, nullable=False),
-)
-UPLOAD_COLUMNS: Final = tuple(column.name for column in uploads.columns if column.name != "id")
-Index("uploads_by_terminal", uploads.c.payee, uploads.c.terminal, uploads.c.last)
-
-sales = Table(
-    "sales",
-    tables,
-    Column("payee", LargeBinary(8), primary_key=True),
-    Column("terminal", LargeBinary(4), primary_key=True),
-    Column("reference", LargeBinary(12), primary_key=True),
-    Column("entry", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-)
-
-orders = Table(
-    "orders",
-    tables,
-    Column("card", LargeBinary(8), primary_key=True),
-    Column("counter", BigInteger, primary_key=True),
-    Column("operator", LargeBinary(4), nullable=False),
-    Column("amount_fen", BigInteger, nullable=False),
-    Column("raw", LargeBinary(122), nullable=False),
-)
-
-loads = Table(
-    "loads",
-    tables,
-    Column("card", LargeBinary(8), primary_key=True),
-    Column("counter", BigInteger, primary_key=True),
-    Column("record", _Id, ForeignKey("records.id"), nullable=False),
-    Column("amount_fen", BigInteger, nullable=False),
-)
-
-refund_orders = Table(
-    "refund_orders",
-    tables,
-    Column("payee", LargeBinary(8), primary_key=True),
-    Column("terminal", LargeBinary(4), primary_key=True),
-    Column("transaction", BigInteger, primary_key=True),
-    Column("card", LargeBinary(8), nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("total_fen", BigInteger, nullable=False),
-    Column("record", _Id, ForeignKey("records.id"), nullable=True),
-)
-Index("refund_orders_by_payment", refund_orders.c.card, refund_orders.c.sequence)
-
-rejected = Table(
-    "rejected",
-    tables,
-    Column("payee", LargeBinary(8), primary_key=True),
-    Column("terminal", LargeBinary(4), primary_key=True),
-    Column("entry", BigInteger, primary_key=True),
-    Column("payload_digest", LargeBinary(32), primary_key=True),
-    Column("code", String(40), nullable=False),
-    Column("reason", String(300), nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Column("certificate", LargeBinary, nullable=False),
-)
-
-evidence = Table(
-    "evidence",
-    tables,
-    Column("digest", LargeBinary(32), primary_key=True),
-    Column("kind", String(40), nullable=False),
-    Column("subject", LargeBinary(12), nullable=False),
-    Column("detail", String(300), nullable=False),
-    Column("first_proof", LargeBinary, nullable=False),
-    Column("second_proof", LargeBinary, nullable=False),
-    Column("received_s", BigInteger, nullable=False),
-)
-Index("evidence_by_kind", evidence.c.kind)
-
-
-class AccountKind:
-    """Whose account. The numbers are stored and never change. Plain integers: they are hashed for every
-    payment.
-    """
-
-    FUNDING: Final = 1
-    """An issuer's funding: what it has put on cards, as a debt."""
-    CARD: Final = 2
-    PAYEE: Final = 3
-    LOSS: Final = 4
-    """An issuer's losses by cloned cards."""
-
-
-class Reason:
-    """Why money moved. The numbers are stored and never change."""
-
-    LOAD: Final = 1
-    PAYMENT: Final = 2
-    REFUND: Final = 3
-
-
-Account = tuple[int, bytes]
-"""Kind and owner."""
-
-
-class Transfer(NamedTuple):
-    """One movement, of one record: out of `debit`, into `credit`, `amount_fen` above 0."""
-
-    reason: int
-    record: int
-    debit: Account
-    credit: Account
-    amount_fen: int
-
-
-class RecordRow(NamedTuple):
-    """A row of `records`, its columns in their order."""
-
-    id: int
-    kind: int
-    card: bytes
-    sequence: int
-    body_digest: bytes
-    amount_fen: int
-    state: int
-    received_s: int
-    raw: bytes
-
-
-@dataclass(slots=True)
-class Posting:
-    """What one batch changes, collected before it is written at once."""
-
-    records: list[RecordRow] = field(default_factory=list)
-    transfers: list[Transfer] = field(default_factory=list)
-    loads: list[dict[str, Any]] = field(default_factory=list)
-    refund_orders: list[dict[str, Any]] = field(default_factory=list)
-    refunds: list[dict[str, Any]] = field(default_factory=list)
-    states: list[dict[str, Any]] = field(default_factory=list)
-    sales: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-    evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Ledger:
@@ -253,6 +92,8 @@ class Ledger:
         self._engine = _engine(url)
         self._account_ids: dict[Account, int] = {}
         self._kept_certificates: set[bytes] = set()
+        self._forked: set[bytes] = set()
+        self._last_fork = 0
         self._prepare()
         try:
             tables.create_all(self._engine)
@@ -335,6 +176,19 @@ class Ledger:
         self._find_loads = PairLookup(
             engine, (loads.c.card, loads.c.counter, loads.c.record), loads.c.card, loads.c.counter
         )
+        self._find_told = PairLookup(
+            engine,
+            (sales.c.payee, sales.c.reference, sales.c.terminal, sales.c.state),
+            sales.c.reference,
+            sales.c.payee,
+        )
+        self._find_unmatched = Prepared(
+            engine,
+            sa.select(claims.c.card, claims.c.sequence, claims.c.body_digest).where(
+                claims.c.record.is_(sa.null())
+            ),
+        )
+        self._find_last_fork = Prepared(engine, sa.select(sa.func.max(forks.c.id)))
         self._find_accounts = PairLookup(
             engine, (accounts.c.id, accounts.c.kind, accounts.c.owner), accounts.c.kind, accounts.c.owner
         )
@@ -358,6 +212,8 @@ class Ledger:
         """What was remembered may never have been written."""
         self._account_ids.clear()
         self._kept_certificates.clear()
+        self._forked.clear()
+        self._last_fork = 0
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -448,10 +304,10 @@ class Ledger:
     def post(self, connection: Connection, posting: Posting) -> None:
         """Write what a batch changes."""
         self._insert_records.run(connection, posting.records)
-        self._post_transfers(connection, posting.transfers)
+        self.post_transfers(connection, posting.transfers)
         if posting.loads:
             connection.execute(sa.insert(loads), posting.loads)
-        self._insert_new(connection, refund_orders, posting.refund_orders)
+        self.insert_new(connection, refund_orders, posting.refund_orders)
         for booked in posting.refunds:
             connection.execute(
                 sa.update(refund_orders)
@@ -465,8 +321,9 @@ class Ledger:
                 sa.update(records).where(records.c.id == change["id"]).values(state=change["state"])
             )
         self._post_sales(connection, posting.sales)
-        self._insert_new(connection, rejected, posting.rejected)
-        self._insert_new(connection, evidence, posting.evidence)
+        self.insert_new(connection, ungranted, posting.ungranted)
+        self.insert_new(connection, rejected, posting.rejected)
+        self.insert_new(connection, evidence, posting.evidence)
 
     def settle_rejections(
         self,
@@ -499,11 +356,76 @@ class Ledger:
         for row in connection.execute(wanted.where(records.c.card == card).order_by(records.c.sequence)):
             yield row[0], row[1], row[2]
 
+    def told(
+        self, connection: Connection, keys: Iterable[tuple[bytes, bytes]]
+    ) -> dict[tuple[bytes, bytes], dict[bytes, int]]:
+        """For each (payee, reference) what the payee's terminals say of that sale: terminal → state."""
+        found: dict[tuple[bytes, bytes], dict[bytes, int]] = {}
+        pairs = ((reference, payee) for payee, reference in keys)
+        for payee, reference, terminal, state in self._find_told(connection, pairs):
+            found.setdefault((payee, reference), {})[terminal] = state
+        return found
+
+    def ungranted_of(
+        self, connection: Connection, told: Iterable[tuple[bytes, bytes]], paid: Iterable[tuple[bytes, int]]
+    ) -> set[int]:
+        """The payments without a grant of their own that bear one of these (reference, payee), or are one of
+        these (card, sequence): ids of records.
+        """
+        u = ungranted.c
+        lookups = (
+            (PairLookup(self._engine, (u.record,), u.reference, u.payee), told),
+            (PairLookup(self._engine, (u.record,), u.card, u.sequence), paid),
+        )
+        return {row.record for lookup, pairs in lookups for row in lookup(connection, pairs)}
+
+    def match_claims(self, connection: Connection, new: Sequence[RecordRow]) -> list[int]:
+        """Payments among these new records that a load order had claimed before they arrived."""
+        waiting = {tuple(row) for row in self._find_unmatched.find(connection, ())}
+        if not waiting:
+            return []
+        matched = [
+            row for row in new if row.kind == PAYMENT and (row.card, row.sequence, row.body_digest) in waiting
+        ]
+        for row in matched:
+            connection.execute(
+                sa.update(claims)
+                .where(
+                    claims.c.card == row.card,
+                    claims.c.sequence == row.sequence,
+                    claims.c.body_digest == row.body_digest,
+                )
+                .values(record=row.id)
+            )
+        return [row.id for row in matched]
+
+    def claimed_by(self, connection: Connection, posted: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Payments that are here, and that the orders of these loads put back on their cards."""
+        c = claims.c
+        return [
+            number
+            for load in posted
+            for number in connection.scalars(
+                sa.select(c.record).where(
+                    c.card == load["card"], c.counter == load["counter"], c.record.is_not(None)
+                )
+            )
+        ]
+
+    def forked(self, connection: Connection) -> set[bytes]:
+        """The cards that were cloned. Remembered: they only grow more, and are asked for with every batch."""
+        last = int(self._find_last_fork.find(connection, ())[0][0] or 0)
+        if last != self._last_fork:
+            self._forked = set(connection.scalars(sa.select(forks.c.card)))
+            self._last_fork = last
+        return self._forked
+
     def keep_order(self, connection: Connection, row: dict[str, Any]) -> None:
         """Keep a load order; the first one for a card's counter stays."""
-        self._insert_new(connection, orders, [row])
+        self.insert_new(connection, orders, [row])
 
-    def _post_transfers(self, connection: Connection, posted: Sequence[Transfer]) -> None:
+    def post_transfers(self, connection: Connection, posted: Sequence[Transfer]) -> None:
+        """Move money, and keep the balances with it."""
         if not posted:
             return
         ids = self._accounts(connection, {side for item in posted for side in (item.debit, item.credit)})
@@ -543,11 +465,12 @@ class Ledger:
         update = statement.on_conflict_do_update(
             index_elements=[sales.c.payee, sales.c.terminal, sales.c.reference],
             set_={"entry": statement.excluded.entry, "state": statement.excluded.state},
-            where=statement.excluded.entry > sales.c.entry,
+            where=_tells_more(statement.excluded, sales.c),
         )
         connection.execute(update, list(rows))
 
-    def _insert_new(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows of a table; those whose key is there already stay as they are."""
         if rows:
             statement = self._insert(table).values({name: sa.bindparam(name) for name in rows[0]})
             connection.execute(statement.on_conflict_do_nothing(), list(rows))
@@ -559,7 +482,7 @@ class Ledger:
 
     def _check_identity(self, connection: Connection, scheme: bytes) -> None:
         wanted = {"schema": bytes((SCHEMA_VERSION,)), "scheme": scheme}
-        self._insert_new(connection, meta, [{"key": key, "value": value} for key, value in wanted.items()])
+        self.insert_new(connection, meta, [{"key": key, "value": value} for key, value in wanted.items()])
         rows = connection.execute(sa.select(meta.c.key, meta.c.value)).all()
         found = {row.key: row.value for row in rows}
         if found["schema"] != wanted["schema"]:
@@ -568,6 +491,17 @@ class Ledger:
             )
         if found["scheme"] != scheme:
             raise LedgerError(f"The ledger belongs to another scheme ({found['scheme'].hex()})")
+
+
+def _tells_more(new: Any, held: Any) -> Any:
+    """A later entry does. Of two journals with one number, granted does, else the higher state: so that it
+    does not matter which came first.
+    """
+    granted: Any = sa.literal_column(str(int(SaleState.GRANTED)))
+    rank, held_rank = (
+        sa.case((of.state == granted, sa.literal_column("99")), else_=of.state) for of in (new, held)
+    )
+    return sa.or_(new.entry > held.entry, sa.and_(new.entry == held.entry, rank > held_rank))
 
 
 def _engine(url: str) -> Engine:

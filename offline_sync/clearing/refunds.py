@@ -139,6 +139,7 @@ def _book(receipt: Receipt, posting: Posting) -> None:
         )
     )
     posting.refunds.append({**receipt.key._asdict(), "record": receipt.number})
+    posting.refunded.append((record.card, r.refunded_payment(record)))
 
 
 def _row(order: RefundOrder) -> dict[str, object]:

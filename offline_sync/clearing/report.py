@@ -9,11 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, case, func, select
 
 from hardwallet.records import LOAD, PAYMENT, REFUND
+from offline_sync.clearing import losses, returns, suspense
 from offline_sync.clearing.ledger import (
     AccountKind,
+    Ledger,
     Reason,
     accounts,
+    claims,
     evidence,
+    forks,
     loads,
     orders,
     record_payee,
@@ -24,14 +28,15 @@ from offline_sync.clearing.ledger import (
     rejected,
     sales,
     transfers,
+    ungranted,
     uploads,
 )
+from offline_sync.clearing.returns import NOT_SOLD
+from offline_sync.clearing.suspense import ContradictionLine, GapLine, OverspentLine
 from pos_terminal.sale import SaleState
 
 LIST_LIMIT: Final = 1_000
 """The longest list in a report; counts and sums are always of everything."""
-
-_NOT_SOLD: Final = (SaleState.DECLINED, SaleState.GIVEN_UP, SaleState.PAID_NOT_GRANTED)
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -109,16 +114,41 @@ class EvidenceLine(msgspec.Struct, frozen=True):
     detail: str
 
 
+class OwedLine(msgspec.Struct, frozen=True):
+    """A payment that nobody granted and that goes back to its card. `claimed`: a load order holds it, whose
+    receipt has not arrived.
+    """
+
+    card: str
+    sequence: int
+    payee: str
+    amount_fen: int
+    claimed: bool
+
+
+class LossLine(msgspec.Struct, frozen=True):
+    """A cloned card, and what its issuer bears for it."""
+
+    card: str
+    amount_fen: int
+
+
 class Conservation(msgspec.Struct, frozen=True):
-    """Money only enters by loads: loads = cards + payees + losses. `difference_fen` sums what disagrees."""
+    """Money only enters by loads: loads − returned with them + losses = cards + owed + payees.
+
+    `difference_fen` sums what disagrees. `returned_fen`: what of the loads was no new money, but went back
+    to cards. `losses_fen`: what issuers bear for cloned cards.
+    """
 
     ok: bool
     difference_fen: int
     loads_fen: int
     payments_fen: int
     refunds_fen: int
+    returned_fen: int
     funding_fen: int
     cards_fen: int
+    owed_fen: int
     payees_fen: int
     losses_fen: int
 
@@ -142,11 +172,22 @@ class Report(msgspec.Struct, frozen=True):
     refunds: int
     suspended_refunds: list[PaymentLine]
     """Receipts of cards whose merchant's own order has not arrived, or does not fit: not booked."""
+    owed: list[OwedLine]
+    losses: list[LossLine]
+    gaps: list[GapLine]
+    gaps_count: int
+    suspense_fen: int
+    """What was paid in records that have not arrived, as the balances around them tell."""
+    contradictions: list[ContradictionLine]
+    overspent: list[OverspentLine]
+    evidence_counts: dict[str, int]
+    """How much evidence there is, by its kind."""
 
 
-def build(connection: Connection) -> Report:
+def build(connection: Connection, ledger: Ledger) -> Report:
     """The report of one moment."""
-    conservation = _conservation(connection)
+    conservation = _conservation(connection, ledger)
+    gaps_count, suspense_fen = suspense.waiting(connection)
     return Report(
         conservation=conservation,
         float_fen=conservation.cards_fen,
@@ -163,7 +204,40 @@ def build(connection: Connection) -> Report:
         loads=_count(connection, records, records.c.kind == LOAD),
         refunds=_count(connection, refund_orders, refund_orders.c.record.is_not(None)),
         suspended_refunds=_suspended_refunds(connection),
+        owed=_owed(connection),
+        losses=_losses(connection),
+        gaps=suspense.gaps(connection, LIST_LIMIT),
+        gaps_count=gaps_count,
+        suspense_fen=suspense_fen,
+        contradictions=suspense.contradictions(connection, LIST_LIMIT),
+        overspent=suspense.overspent(connection, LIST_LIMIT),
+        evidence_counts=_evidence_counts(connection),
     )
+
+
+def _owed(connection: Connection) -> list[OwedLine]:
+    u, c = ungranted.c, claims.c
+    pending = (
+        select(c.record)
+        .select_from(claims.outerjoin(loads, sa.and_(loads.c.card == c.card, loads.c.counter == c.counter)))
+        .where(c.record == u.record, loads.c.record.is_(None))
+        .exists()
+    )
+    rows = connection.execute(
+        select(u.card, u.sequence, u.payee, u.returned_fen - u.loaded_fen, case((pending, 1), else_=0))
+        .where(u.returned_fen > u.loaded_fen)
+        .order_by(u.card, u.sequence, u.record)
+        .limit(LIST_LIMIT)
+    )
+    return [
+        OwedLine(card.hex(), sequence, payee.hex(), amount_fen, bool(claimed))
+        for card, sequence, payee, amount_fen, claimed in rows
+    ]
+
+
+def _losses(connection: Connection) -> list[LossLine]:
+    rows = connection.execute(select(forks.c.card, forks.c.loss_fen).order_by(forks.c.card).limit(LIST_LIMIT))
+    return [LossLine(card.hex(), amount_fen) for card, amount_fen in rows]
 
 
 def _suspended_refunds(connection: Connection) -> list[PaymentLine]:
@@ -180,7 +254,7 @@ def _suspended_refunds(connection: Connection) -> list[PaymentLine]:
     ]
 
 
-def _conservation(connection: Connection) -> Conservation:
+def _conservation(connection: Connection, ledger: Ledger) -> Conservation:
     """Three ways to the same sums: the balances kept, the transfers, and the records behind them."""
     kept = _sums(
         connection, select(accounts.c.kind, func.sum(accounts.c.balance_fen)).group_by(accounts.c.kind)
@@ -188,28 +262,71 @@ def _conservation(connection: Connection) -> Conservation:
     moved = _sums(
         connection, select(transfers.c.reason, func.sum(transfers.c.amount_fen)).group_by(transfers.c.reason)
     )
-    funding, cards, payees, losses = (
+    funding, cards, payees, lost, owed = (
         kept.get(kind, 0)
-        for kind in (AccountKind.FUNDING, AccountKind.CARD, AccountKind.PAYEE, AccountKind.LOSS)
+        for kind in (
+            *(AccountKind.FUNDING, AccountKind.CARD, AccountKind.PAYEE, AccountKind.LOSS),
+            AccountKind.RETURN,
+        )
     )
-    loaded, paid, refunded = (moved.get(reason, 0) for reason in (Reason.LOAD, Reason.PAYMENT, Reason.REFUND))
-    signed_payments = _scalar(
-        connection, select(func.sum(records.c.amount_fen)).where(records.c.kind == PAYMENT)
+    loaded, paid, refunded, returned, reloaded, reversed_, given, taken = (
+        moved.get(reason, 0)
+        for reason in (
+            *(Reason.LOAD, Reason.PAYMENT, Reason.REFUND, Reason.RETURN, Reason.RETURN_LOADED),
+            *(Reason.RETURN_REVERSED, Reason.LOSS, Reason.LOSS_REVERSED),
+        )
     )
-    signed_loads = _scalar(connection, select(func.sum(loads.c.amount_fen)))
     difference = sum(
         abs(value)
         for value in (
-            funding + cards + payees + losses,
-            funding + loaded,
-            cards - (loaded - paid + refunded),
-            payees - (paid - refunded),
-            signed_payments - paid,
-            signed_loads - loaded,
+            funding + cards + payees + lost + owed,
+            funding + loaded - reloaded,
+            cards - (loaded - paid + refunded + given - taken),
+            payees - (paid - refunded - returned + reversed_),
+            owed - (returned - reversed_ - reloaded),
+            lost + given - taken,
+            _signed_fen(connection) - paid,
+            _scalar(connection, select(func.sum(loads.c.amount_fen))) - loaded,
+            _booked_back_fen(connection) - refunded,
+            _scalar(connection, select(func.sum(ungranted.c.returned_fen))) - (returned - reversed_),
+            _scalar(connection, select(func.sum(ungranted.c.loaded_fen))) - reloaded,
+            _scalar(connection, select(func.sum(forks.c.loss_fen))) - (given - taken),
+            _returns_off(connection, ledger),
+            _losses_off(connection),
             _misstated(connection),
         )
     )
-    return Conservation(difference == 0, difference, loaded, paid, refunded, funding, cards, payees, losses)
+    return Conservation(
+        *(difference == 0, difference, loaded, paid, refunded, reloaded),
+        *(funding, cards, owed, payees, -lost),
+    )
+
+
+def _signed_fen(connection: Connection) -> int:
+    """What cards signed as payments."""
+    return _scalar(connection, select(func.sum(records.c.amount_fen)).where(records.c.kind == PAYMENT))
+
+
+def _booked_back_fen(connection: Connection) -> int:
+    """What cards signed as refunds, in receipts that have their order."""
+    joined = refund_orders.join(records, refund_orders.c.record == records.c.id)
+    return _scalar(connection, select(func.sum(records.c.amount_fen)).select_from(joined))
+
+
+def _returns_off(connection: Connection, ledger: Ledger) -> int:
+    """By how much the returns noted differ from what the states, refunds and loads behind them give."""
+    off = 0
+    numbers = connection.scalars(select(ungranted.c.record).order_by(ungranted.c.record)).all()
+    for due in returns.work_out(connection, ledger, numbers):
+        off += abs(due.returned_fen - due.payment.returned_fen)
+        off += abs(due.loaded_fen - due.payment.loaded_fen)
+    return off
+
+
+def _losses_off(connection: Connection) -> int:
+    """By how much the losses noted differ from what the records of cloned cards give."""
+    rows = connection.execute(select(forks.c.card, forks.c.loss_fen)).all()
+    return sum(abs(losses.loss(connection, card, loss_fen) - loss_fen) for card, loss_fen in rows)
 
 
 def _misstated(connection: Connection) -> int:
@@ -229,23 +346,33 @@ def _misstated(connection: Connection) -> int:
 
 
 def disposition_of() -> tuple[Any, Any]:
-    """The records with their sale's latest state: granted 1, paid and not granted 2, carried 0."""
-    told = (
-        select(sales.c.payee, sales.c.reference, sales.c.terminal, sales.c.state)
-        .where(sales.c.state.in_([SaleState.GRANTED, *_NOT_SOLD]))
+    """The records with what became of them: granted 1, paid and not granted 2, carried 0.
+
+    Granted is what the payment's own terminal says, or a sibling, which has a sale of its own with the same
+    reference (docs/adr/0017); not granted is only what its own terminal says.
+    """
+    refused = (
+        select(sales.c.payee, sales.c.reference, sales.c.terminal)
+        .where(sales.c.state.in_(NOT_SOLD))
+        .subquery()
+    )
+    granted = (
+        select(sales.c.payee, sales.c.reference)
+        .where(sales.c.state == SaleState.GRANTED)
+        .distinct()
         .subquery()
     )
     joined = records.outerjoin(
-        told,
+        refused,
         sa.and_(
-            told.c.payee == record_payee,
-            told.c.reference == record_reference,
-            told.c.terminal == record_terminal,
+            refused.c.payee == record_payee,
+            refused.c.reference == record_reference,
+            refused.c.terminal == record_terminal,
         ),
-    )
-    granted = sa.or_(records.c.state == SaleState.GRANTED, told.c.state == SaleState.GRANTED)
-    refused = sa.or_(records.c.state == SaleState.PAID_NOT_GRANTED, told.c.state.in_(_NOT_SOLD))
-    return joined, case((granted, 1), (refused, 2), else_=0)
+    ).outerjoin(granted, sa.and_(granted.c.payee == record_payee, granted.c.reference == record_reference))
+    is_granted = sa.or_(records.c.state == SaleState.GRANTED, granted.c.payee.is_not(None))
+    is_refused = sa.or_(records.c.state == SaleState.PAID_NOT_GRANTED, refused.c.payee.is_not(None))
+    return joined, case((is_granted, 1), (is_refused, 2), else_=0)
 
 
 def _payees(connection: Connection) -> list[PayeeLine]:
@@ -415,6 +542,11 @@ def _evidence(connection: Connection) -> list[EvidenceLine]:
         .limit(LIST_LIMIT)
     )
     return [EvidenceLine(kind, subject.hex(), detail) for kind, subject, detail in rows]
+
+
+def _evidence_counts(connection: Connection) -> dict[str, int]:
+    counted = select(evidence.c.kind, func.count()).group_by(evidence.c.kind).order_by(evidence.c.kind)
+    return {row[0]: row[1] for row in connection.execute(counted)}
 
 
 def _by_terminal(

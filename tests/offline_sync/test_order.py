@@ -78,7 +78,11 @@ def expected() -> Report:
 def test_the_expected_ledger_is_what_was_paid(expected: Report) -> None:
     assert expected.conservation.ok
     assert expected.conservation.loads_fen == 60_000
-    assert expected.conservation.payees_fen == 3 * (1_250 + 200 + 200 + 333 + 77) + 5
+    assert expected.conservation.payees_fen == 3 * (1_250 + 200 + 200 + 77) + 5
+    assert expected.conservation.owed_fen == 3 * 333
+    assert [(line.card, line.amount_fen) for line in expected.losses] == [
+        ((1).to_bytes(8, "big").hex(), 1_250)
+    ]
     assert [line.amount_fen for line in expected.paid_not_granted] == [333] * 3
     assert [line.kind for line in expected.evidence] == ["clone"]
 

@@ -61,7 +61,7 @@ class Sorted:
 
 @dataclass(slots=True)
 class Opened:
-    """An upload that is, whole, what its terminal signed; the signatures of its records are not yet checked."""
+    """An upload that is, whole, what its terminal signed; its records are read, but not checked."""
 
     batch: Batch
     terminal: Known

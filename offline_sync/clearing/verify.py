@@ -8,7 +8,7 @@ what its old one took. Neither time may lie ahead of clearing's own clock by mor
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,11 +25,25 @@ from hardwallet.errors import (
 from hardwallet.messages import LOAD_ORDER_LENGTH, LoadOrder, parse_load_order
 from hardwallet.records import SIGNATURE_LENGTH, Record
 from hardwallet.suites import VerifyingKey
+from offline_sync.clearing.workers import Signed, check_here
 from offline_sync.errors import BatchRefused, RecordRefused
 
 CLOCK_AHEAD_S: Final = 86_400
 """How far a time from outside may lie ahead of clearing's clock."""
 CACHE_SIZE: Final = 20_000
+
+SignatureCheck = Callable[[Sequence[Signed]], bytes]
+"""For each signature 1 where it fits, else 0."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """Records of which everything but the signature has been looked at. `found`: those that are settled, by
+    their 160 bytes; `pending`: the others, with their cards.
+    """
+
+    found: "dict[bytes, Record | RecordRefused]"
+    pending: "list[tuple[Record, Known]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +62,17 @@ class Known:
 class Verifier:
     """Checks against one scheme's trust, with a bounded store of keys that verified before."""
 
-    def __init__(self, trust: TrustBundle, clock: Callable[[], int], cache_size: int = CACHE_SIZE) -> None:
-        """`clock` gives seconds since 1970."""
+    def __init__(
+        self,
+        trust: TrustBundle,
+        clock: Callable[[], int],
+        cache_size: int = CACHE_SIZE,
+        check: SignatureCheck = check_here,
+    ) -> None:
+        """`clock` gives seconds since 1970. `check` may be called by several threads at once; nothing else
+        here may.
+        """
+        self._check = check
         self.trust = trust
         self._clock = clock
         self._cache_size = cache_size
@@ -103,24 +126,33 @@ class Verifier:
     def records(
         self, raws: Iterable[bytes], cards: Mapping[bytes, Known]
     ) -> dict[bytes, Record | RecordRefused]:
-        """For each of many records what `record` gives or raises. The signatures are checked in one go:
-        between other work, each check costs a tenth more, because the curve's tables have left the
-        processor's cache.
-        """
-        found: dict[bytes, Record | RecordRefused] = {}
-        pending = []
+        """For each of many records what `record` gives or raises."""
+        return self.settle(self.read(raws, cards))
+
+    def read(self, raws: Iterable[bytes], cards: Mapping[bytes, Known]) -> Reading:
+        """Everything about many records but their signatures."""
+        reading = Reading({}, [])
         for raw in raws:
             try:
-                pending.append(self._read(raw, cards))
+                reading.pending.append(self._read(raw, cards))
             except RecordRefused as refusal:
-                found[raw] = refusal
-        for record, card in pending:
-            try:
-                card.key.verify(record.signature, record.body)
-                found[record.raw] = record
-            except SignatureInvalid:
-                found[record.raw] = RecordRefused("signature", "the card did not sign this record")
-        return found
+                reading.found[raw] = refusal
+        return reading
+
+    def settle(self, reading: Reading) -> dict[bytes, Record | RecordRefused]:
+        """Check the signatures that are pending, and give what `record` gives or raises. Any thread may call,
+        while others use the rest of this object.
+
+        They are checked in one go: between other work, each check costs a tenth more, because the curve's
+        tables have left the processor's cache.
+        """
+        fits = self._check([(card.key, record.signature, record.body) for record, card in reading.pending])
+        for (record, _), fit in zip(reading.pending, fits, strict=True):
+            reading.found[record.raw] = (
+                record if fit else RecordRefused("signature", "the card did not sign this record")
+            )
+        reading.pending = []
+        return reading.found
 
     def _read(self, raw: bytes, cards: Mapping[bytes, Known]) -> tuple[Record, Known]:
         """Everything about a record but its signature. Raises RecordRefused."""

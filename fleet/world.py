@@ -1,6 +1,7 @@
 """A small simulated world: a scheme, its cards and its terminals in one folder, each in the files of the real
 programs."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -119,6 +120,16 @@ class World:
         self.cards[name] = card
         return card
 
+    def copy_card(self, card: WorldCard, name: str) -> WorldCard:
+        """A clone of a card: its file copied, key and all. It is none of this world's cards; its maker closes
+        it."""
+        card.card.close()
+        path = self.folder / f"{name}.card"
+        shutil.copyfile(card.path, path)
+        card.card = SimulatedCard(card.path, self.entropy, card.model.operation)
+        model = TapModel()
+        return WorldCard(name, path, SimulatedCard(path, self.entropy, model.operation), model)
+
     def _set_pin(self, link: CardLink, pin: str) -> None:
         session = WalletSession(link, self.trust.suite)
         session.select()
@@ -168,13 +179,20 @@ class World:
         decided: Callable[[Tap], None] = lambda _tap: None,
     ) -> Tap:
         """One card, laid on the stage and tapped at a terminal; it stays there."""
+        timed = card.model.total_ms
+        return self.present(
+            stage, card, lambda link: tap(at.terminal, link, charge, pin, decided=decided, modelled_ms=timed)
+        )
+
+    def present(self, stage: Stage, card: WorldCard, visit: Callable[[CardLink], Tap]) -> Tap:
+        """The card on the stage is held to the reader for a visit, whose phases begin with its arrival."""
         arrival = Phase(-self.stopwatch() * 1000, -card.model.total_ms())
         link = stage.reader.wait_for_card(ARRIVAL_S)
         try:
             modelled = ModelledLink(link, card.model)
             arrival.host_ms += self.stopwatch() * 1000
             arrival.modelled_ms += card.model.total_ms()
-            result = tap(at.terminal, modelled, charge, pin, decided=decided, modelled_ms=card.model.total_ms)
+            result = visit(modelled)
         finally:
             link.close()
         result.phases = {"arrival": arrival, **result.phases}

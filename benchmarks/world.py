@@ -1,5 +1,6 @@
 """A scheme with one card in RAM, and terminals with journals on the disk: what the taps are taken from."""
 
+from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,11 +13,13 @@ from firmware_bridge.virtual.in_process import InProcessReader
 from hardwallet import messages as m
 from hardwallet.card.applet import Card
 from hardwallet.certificates import CLASS_TRANSIT, digest
+from hardwallet.denylist import Denylist
 from hardwallet.issuing import ISSUER, create_scheme, open_scheme
 from hardwallet.limits import Limits
 from hardwallet.session import KnownCard, TerminalIdentity, WalletSession
 from hardwallet.suites import Entropy, International
 from offline_sync.journal import SqliteJournal
+from pos_terminal.denylist import Denylists
 from pos_terminal.ports import Stopwatch
 from pos_terminal.terminal import Fare, Terminal
 
@@ -92,7 +95,11 @@ class World:
         self._open.callback(kept.close)
         identity = TerminalIdentity(certificate, digest(trust.suite, certificate), key)
         return Terminal(
-            identity, trust.bundle, trust.suite, kept, lambda: self._now_s, self._stopwatch, self._entropy
+            *(identity, trust.bundle, trust.suite, kept, lambda: self._now_s, self._stopwatch),
+            *(
+                self._entropy,
+                Denylists([Denylist(self.trust.bundle.scheme, ISSUER, 1, self._now_s, array("I"))]),
+            ),
         )
 
     def fare(self, amount_fen: int = 1) -> Fare:

@@ -3,29 +3,34 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardwallet.issuing import ACQUIRER, Scheme, open_scheme, read_trust
+from hardwallet.issuing import ACQUIRER, ISSUER, Scheme, open_scheme, read_trust
 from hardwallet.keys import KEY_FILE, find_passphrase
 from hardwallet.records import TRANSIT
 from offline_sync.journal import SqliteJournal
+from pos_terminal.denylist import DenylistStore
 from pos_terminal.folder import TerminalFolder, open_terminal
 from pos_terminal.ports import Clock, Entropy, Stopwatch
+from pos_terminal.pouch import Pouch
 from pos_terminal.terminal import Terminal
 
 if TYPE_CHECKING:
     from offline_sync.clearing import Clearing
+    from offline_sync.client import ClearingClient
 
 
 @dataclass(frozen=True, slots=True)
 class TerminalSession:
-    """A terminal at work: its folder, its journal, and the terminal that uses both."""
+    """A terminal at work: its folder, its journal, what issuers sent it, and the terminal that uses them."""
 
     folder: TerminalFolder
     journal: SqliteJournal
+    denylists: DenylistStore
+    pouch: Pouch
     terminal: Terminal
 
     @property
@@ -57,18 +62,22 @@ def open_session(
     stopwatch: Stopwatch = time.perf_counter,
     entropy: Entropy = os.urandom,
 ) -> Iterator[TerminalSession]:
-    """Opens a terminal's folder and journal, and lets both go afterwards.
+    """Opens a terminal's folder, journal, denylists and orders, and lets them go afterwards.
 
-    Raises TerminalFolderError and JournalError, saying what to do.
+    Raises TerminalFolderError, JournalError and StoreError, saying what to do.
     """
     folder = open_terminal(path, key_file=key_file)
     certificate = folder.identity.certificate
-    with SqliteJournal(
-        folder.journal_path,
-        scheme=certificate.scheme,
-        payee=certificate.payee,
-        terminal=certificate.terminal,
-    ) as journal:
+    with (
+        SqliteJournal(
+            folder.journal_path,
+            scheme=certificate.scheme,
+            payee=certificate.payee,
+            terminal=certificate.terminal,
+        ) as journal,
+        closing(DenylistStore(path, folder.trust.bundle)) as denylists,
+        closing(Pouch(path, folder.trust.bundle)) as pouch,
+    ):
         terminal = Terminal(
             folder.identity,
             folder.trust.bundle,
@@ -77,9 +86,11 @@ def open_session(
             clock,
             stopwatch,
             entropy,
+            denylists,
             folder.limits,
+            pouch,
         )
-        yield TerminalSession(folder, journal, terminal)
+        yield TerminalSession(folder, journal, denylists, pouch, terminal)
 
 
 @contextmanager
@@ -104,6 +115,31 @@ def open_issuing(
     read_trust(folder)  # says that there is no scheme, before its key is missed
     with open_scheme(folder, find_passphrase(key_file, folder / KEY_FILE), entropy) as scheme:
         yield scheme
+
+
+@contextmanager
+def open_operator_client(
+    folder: Path,
+    url: str,
+    role: str = "acquirer",
+    key_file: Path | None = None,
+    *,
+    clock: Clock = system_clock,
+    entropy: Entropy = os.urandom,
+    timeout_s: float = 10.0,
+) -> Iterator["ClearingClient"]:
+    """A client of the clearing at `url` that signs with the key of a scheme's `issuer` or `acquirer`.
+
+    The issuing journal is locked only while the key is read. Raises IssuingError, ClearingUnreachable.
+    """
+    from offline_sync.client import ClearingClient, OperatorSigner  # loads httpx, which a tap has no need of
+
+    with open_issuing(folder, key_file, entropy=entropy) as scheme:
+        bundle, key = scheme.trust.bundle, scheme.key(role)
+        certificate = bundle.operator({"issuer": ISSUER, "acquirer": ACQUIRER}[role])
+        identity = OperatorSigner(scheme.trust.suite, certificate, key)
+    with ClearingClient(url, identity, clock=clock, entropy=entropy, timeout_s=timeout_s) as client:
+        yield client
 
 
 CLEARING_DATABASE = "clearing.sqlite"

@@ -28,6 +28,7 @@ PAYLOAD_LIMIT: Final = REFERENCE_LENGTH + 1 + REASON_LIMIT
 
 _OPENED: Final = struct.Struct(">12sIHBI8s")
 _CHANGED: Final = struct.Struct(">12sB")
+_DELIVERED: Final = struct.Struct(">8sIH")
 _STATES: Final = {int(state): state for state in SaleState}  # the enum's own call is slow
 _LINK: Final = struct.Struct(">32sQBI")
 
@@ -39,6 +40,7 @@ class Kind(IntEnum):
     SALE_CHANGED = 2
     OWN_PAYMENT = 3
     CARRIED = 4
+    ORDER_DELIVERED = 5
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -71,6 +73,16 @@ class Changed:
     reference: bytes
     state: SaleState
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The payload of ORDER_DELIVERED, 14 bytes: `card` (8) has answered its issuer's order `number` with
+    `status_word`."""
+
+    card: bytes
+    number: int
+    status_word: int
 
 
 def genesis(scheme: bytes, payee: bytes, terminal: bytes) -> bytes:
@@ -132,6 +144,18 @@ def parse_own(payload: bytes) -> tuple[SaleState, bytes]:
     if state is None:
         raise MessageMalformed(f"a payment's entry with the unknown state {payload[0]}")
     return state, payload[1:]
+
+
+def pack_delivered(card: bytes, number: int, status_word: int) -> bytes:
+    """The payload of ORDER_DELIVERED."""
+    return _DELIVERED.pack(card, number, status_word)
+
+
+def parse_delivered(payload: bytes) -> Delivered:
+    """Raises MessageMalformed."""
+    if len(payload) != _DELIVERED.size:
+        raise MessageMalformed(f"a delivered order has {_DELIVERED.size} bytes, not {len(payload)}")
+    return Delivered(*_DELIVERED.unpack(payload))
 
 
 def record_in(kind: int, payload: bytes) -> bytes | None:

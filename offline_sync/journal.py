@@ -296,6 +296,11 @@ class SqliteJournal:
             if not self._holds(record, Kind.CARRIED):
                 self._append(Kind.CARRIED, now_s, record.raw)
 
+    def keep_delivered(self, card: bytes, number: int, status_word: int, now_s: int) -> None:
+        """Keep what a card (8 bytes) answered to its issuer's order of that number."""
+        with self._turn:
+            self._append(Kind.ORDER_DELIVERED, now_s, chain.pack_delivered(card, number, status_word))
+
     def payment(self, card: bytes, sequence: int) -> StoredPayment | None:
         """The stored payment of a card (8 bytes) with that sequence number; of several, the own one."""
         with self._turn:
@@ -388,10 +393,13 @@ class SqliteJournal:
         self._require_usable()
         return self._totals.own_fen - self._sent.own_fen
 
-    def acknowledge(self, index: int, head_hash: bytes, rejected: Iterable[Rejected] = ()) -> None:
+    def acknowledge(
+        self, index: int, head_hash: bytes, rejected: Iterable[Rejected] = (), proof: bytes = b""
+    ) -> None:
         """Keep that clearing holds everything up to `index`, whose hash is `head_hash`; it only rises.
 
-        The caller has verified clearing's signature. What it rejected becomes "needs review".
+        The caller has verified clearing's signature; `proof` is its acknowledgement as it came, which
+        `proof()` gives back. What it rejected becomes "needs review".
         Raises JournalLocked, and locks this journal, when it does not hold that entry.
         """
         with self._turn:
@@ -406,10 +414,16 @@ class SqliteJournal:
                 self._executemany("INSERT INTO review VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
                 if index > self._acknowledged:
                     self._put_meta("acknowledged", _POSITION.pack(index, head_hash))
+                    self._put_meta("proof", proof)
                     self._forget_certificates(index)
             if index > self._acknowledged:
                 self._acknowledged = index
                 self._sent = self._totals_at(index)
+
+    def proof(self) -> bytes:
+        """Clearing's acknowledgement of the last entry that it has acknowledged; empty when none was kept."""
+        with self._turn:
+            return self._meta("proof", None, required=False) or b""
 
     def needs_review(self) -> list[Rejected]:
         """What clearing did not book, oldest first."""

@@ -8,6 +8,10 @@ TerminalError
 ├── UnhealthyEntropy    the random source repeats itself
 ├── ClockWrong          the clock cannot be right
 ├── TerminalFolderError the terminal's folder is missing, damaged, or its key does not open
+├── OrderRefused        an issuer's order that this terminal does not carry to its card
+├── StoreError          where the issuer's denylist and orders are kept
+│   ├── StoreBusy       another process holds it
+│   └── StoreFailed     it can't be read or written
 └── JournalError        the terminal's durable store
     ├── JournalBusy     another process holds it
     ├── JournalDamaged  it does not hold what was written to it
@@ -46,6 +50,29 @@ class ClockWrong(TerminalError):
 
 class TerminalFolderError(TerminalError):
     """The terminal's folder is missing, damaged, or its key does not open."""
+
+
+class OrderRefused(TerminalError):
+    """An issuer's order that this terminal does not carry to its card.
+
+    `code` is one word for programs: malformed, too-long, too-many, scheme, operator, signature.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StoreError(TerminalError):
+    """Where a terminal keeps what issuers gave it: denylists and orders."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds it."""
+
+
+class StoreFailed(StoreError):
+    """It can't be read or written."""
 
 
 class JournalError(TerminalError):

@@ -7,8 +7,11 @@ beside them.
     DIR/key.json          the private key, sealed (hardwallet/keys.py)
     DIR/key               the passphrase, mode 0600, when none was given
     DIR/journal.sqlite    offline_sync.journal
+    DIR/denylist-*.bin    the card issuers' denylists (pos_terminal/denylist.py)
+    DIR/orders.bin        their orders to single cards (pos_terminal/pouch.py)
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,6 +25,7 @@ from hardwallet.journalled import write_durably
 from hardwallet.keys import KEY_FILE, find_passphrase, seal, unseal
 from hardwallet.session import TerminalIdentity
 from hardwallet.suites import Entropy
+from pos_terminal.denylist import DenylistStore
 from pos_terminal.errors import TerminalFolderError
 from pos_terminal.limits import TerminalLimits
 
@@ -44,6 +48,9 @@ class LimitSettings(msgspec.Struct, forbid_unknown_fields=True):
     select_ms: Annotated[float, msgspec.Meta(gt=0)] = _DEFAULTS.select_ms
     clock_back_s: _Natural = _DEFAULTS.clock_back_s
     clock_ahead_s: _Natural = _DEFAULTS.clock_ahead_s
+    denylist_tighten_s: _Natural = _DEFAULTS.denylist_tighten_s
+    denylist_stop_s: _Natural = _DEFAULTS.denylist_stop_s
+    stale_single_fen: _Natural = _DEFAULTS.stale_single_fen
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,8 +95,10 @@ def create_terminal(
     key_file: Path | None = None,
     settings: Settings | None = None,
 ) -> TerminalFolder:
-    """A new terminal of `klass` (retail, transit) for a merchant. Raises TerminalFolderError when `path`
-    holds one."""
+    """A new terminal of `klass` (retail, transit) for a merchant, with the scheme's denylist of today.
+
+    Raises TerminalFolderError when `path` holds one.
+    """
     if klass not in CLASSES:
         raise TerminalFolderError(f"there is no class {klass!r}; a terminal is retail or transit")
     if (path / CERTIFICATE).exists():
@@ -104,6 +113,8 @@ def create_terminal(
         write_durably(path / SCHEME, scheme.trust.to_bytes(), mode=0o644)
         kept = settings or Settings(vehicle=certificate.terminal.hex()[-4:] if klass == "transit" else "")
         write_durably(path / SETTINGS, msgspec.json.format(msgspec.json.encode(kept)) + b"\n", mode=0o644)
+        with contextlib.closing(DenylistStore(path, scheme.trust.bundle)) as denylists:
+            denylists.offer(scheme.denylist(now))
         write_durably(path / CERTIFICATE, certificate.to_bytes(), mode=0o644)
     except OSError as error:
         raise TerminalFolderError(f"{path} can't be written: {error.strerror}") from None

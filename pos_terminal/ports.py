@@ -1,9 +1,10 @@
-"""What a tap needs and does not own: a journal, a clock, a source of entropy."""
+"""What a tap needs and does not own: a journal, a clock, a source of entropy, what card issuers sent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hardwallet.denylist import Denylist
 from hardwallet.records import Record
 from pos_terminal.sale import Sale, SaleState
 
@@ -88,6 +89,9 @@ class Journal(Protocol):
     def keep_carried(self, record: Record, now_s: int) -> None:
         """Keep another terminal's payment, or a receipt. The same record again changes nothing."""
 
+    def keep_delivered(self, card: bytes, number: int, status_word: int, now_s: int) -> None:
+        """Keep what a card (8 bytes) answered to its issuer's order of that number."""
+
     def payment(self, card: bytes, sequence: int) -> StoredPayment | None:
         """The stored payment of a card (8 bytes) with that sequence number."""
 
@@ -111,3 +115,23 @@ class Journal(Protocol):
 
     def keep_certificate(self, digest: bytes, certificate: CardCertificate) -> None:
         """Keep a verified card certificate; bounded, the longest unused goes first."""
+
+
+class Denylists(Protocol):
+    """The denylists of the card issuers."""
+
+    def of(self, operator: bytes) -> Denylist | None:
+        """The list of an issuing operator (4 bytes); None when none is held, or none that is good."""
+
+
+class Orders(Protocol):
+    """Card issuers' orders that wait for their cards."""
+
+    def waiting_for(self, card: bytes) -> list[bytes]:
+        """The orders for a card (8 bytes), the lowest number first; 125 bytes each."""
+
+    def drop(self, raw: bytes) -> None:
+        """The card has answered this order."""
+
+    def settle(self) -> None:
+        """Keep what was dropped; called when the card has its result."""

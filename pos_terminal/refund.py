@@ -24,7 +24,7 @@ from pos_terminal.errors import JournalFull, NoSuchSale
 from pos_terminal.money import format_amount
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.terminal import Terminal
-from pos_terminal.visit import Outcome, Stop, Tap, Visit, decline, no_model
+from pos_terminal.visit import DENIED, Outcome, Stop, Tap, Visit, decline, no_model
 
 _ASKED_AGAIN: Final = {sw.TOO_MANY_UNRATIFIED, sw.CERTIFICATE_UNKNOWN}
 
@@ -71,6 +71,8 @@ class _Refund(Visit):
             if selected.card != wanted.card:
                 raise Stop(Tap(Outcome.OTHER_CARD, "this is not the card that paid; present that one"))
             card = self.know(selected, now, wants_agreement=False)
+            self.deliver(card, now)
+            self._want_allowed(wanted, card, now)
             sale = wanted if isinstance(wanted, Sale) else self._new(wanted, card, now)
             result = self._settle(sale, self._ask(sale, card, now), now)
         except Stop as stop:
@@ -80,7 +82,20 @@ class _Refund(Visit):
         decided(result)
         if card is not None and result.outcome not in (Outcome.UNRESOLVED, Outcome.TRY_AGAIN):
             self.after(result, card, now)
+        self.terminal.orders.settle()
         return result
+
+    def _want_allowed(self, wanted: Refund | Sale, card: KnownCard, now: int) -> None:
+        """Value goes to no card that would not be allowed to pay; a copy of a card could take it twice. What
+        the card holds is carried, a receipt of a refund that was torn among it."""
+        terminal, kept = self.terminal, wanted if isinstance(wanted, Sale) else None
+        outcome = Outcome.DECLINED if kept is None else Outcome.UNRESOLVED
+        if terminal.is_denied(card.certificate):
+            carried = self.carry_denied(card, now)
+            raise Stop(Tap(outcome, f"{DENIED}; refund it online", sale=kept, carried=carried))
+        reason = terminal.denylist_refusal(card.certificate, wanted.amount_fen, now)
+        if reason is not None:
+            raise Stop(Tap(outcome, reason, sale=kept))
 
     def _new(self, wanted: Refund, card: KnownCard, now: int) -> Sale:
         """The order: of a payment that the card shows, for what is left of it. Durable when this returns."""

@@ -1,9 +1,10 @@
 """The whole tap: from a card in the field to a decision, and to what travels on with the card.
 
-    select ─ who is it? ─ may we ask? ─ keep that we ask ─ PAY ─ keep the record ─ decide ─ RATIFY ─ carry
-                                        (retail)            │
-                                                            └─ from here on the card may have paid:
-                                                               no answer means *unresolved*, never *no*
+    select ─ who is it? ─ its issuer's orders ─ may we ask? ─ keep that we ask ─ PAY ─ keep the record ─┐
+                                                    │         (retail)           │                      │
+                                      on the denylist: only carried              │   decide ─ RATIFY ─ carry
+                                                                                 │
+                         from here on the card may have paid: no answer means *unresolved*, never *no*
 
 A terminal grants only what is durable here, and each record once. Whatever the card says is verified before
 it counts.
@@ -35,7 +36,7 @@ from pos_terminal.errors import JournalFull, ReferenceReused
 from pos_terminal.limits import refusal
 from pos_terminal.sale import Sale, SaleState
 from pos_terminal.terminal import Charge, Fare, Terminal, ride_reference
-from pos_terminal.visit import Outcome, Phase, Stop, Tap, Visit, decline, no_model
+from pos_terminal.visit import DENIED, Outcome, Phase, Stop, Tap, Visit, decline, no_model
 
 __all__ = ["Outcome", "Phase", "Tap", "tap"]
 
@@ -127,7 +128,10 @@ class _Tap(Visit):
                 _want_pin(pin)
             selected = self.select()
             card = self.know(selected, now, wants_agreement=bool(pin))
-            sale = self._ask(charge, selected, now)
+            self.deliver(card, now)
+            if self.terminal.is_denied(card.certificate):
+                raise self._denied(charge, card, now)
+            sale = self._ask(charge, selected, card, now)
             result = self._settle(sale, self._pay(sale, card, pin, now), now)
         except Stop as stop:
             result = self._never_no(stop.tap, charge)
@@ -136,6 +140,7 @@ class _Tap(Visit):
         self._decided(result)
         if card is not None and result.outcome not in (Outcome.UNRESOLVED, Outcome.TRY_AGAIN):
             self.after(result, card, now)
+        self.terminal.orders.settle()
         return result
 
     def _never_no(self, result: Tap, charge: Charge) -> Tap:
@@ -148,10 +153,30 @@ class _Tap(Visit):
 
     # ------------------------------------------------------------------ before the card is asked
 
-    def _ask(self, charge: Charge, selected: Selected, now: int) -> Sale:
+    def _denied(self, charge: Charge, card: KnownCard, now: int) -> Stop:
+        """A card on its issuer's denylist is not asked, not even for a sale that it may have paid before: PAY
+        could debit it. What it holds is carried. A payment for this very sale is among that, or with whoever
+        has carried it: it is credited by the card's signature, never granted, and returns to the account.
+        """
+        number = card.certificate.card
+        carried = self.carry_denied(card, now)
+        kept = self.journal.sale(charge.reference) if isinstance(charge, Sale) else None
+        result = Tap(Outcome.DECLINED, DENIED, carried=carried, sale=kept)
+        if kept is not None and kept.card != number and kept.state is SaleState.UNRESOLVED:
+            result.outcome = Outcome.OTHER_CARD
+        elif kept is not None and kept.state is SaleState.UNRESOLVED:
+            result.reason += "; if it shows no payment by now, give the sale up"
+        elif kept is not None and kept.card == number and kept.state is SaleState.PAID_NOT_GRANTED:
+            result.outcome = Outcome.PAID_NOT_GRANTED
+            result.reason += "; what it had paid returns to its account"
+        return Stop(result)
+
+    def _ask(self, charge: Charge, selected: Selected, card: KnownCard, now: int) -> Sale:
         """Whether the card may be asked; in retail, that it is asked is durable before it is."""
         sale = self._sale(charge, selected.card, now)
-        reason = refusal(self.terminal.limits, sale.amount_fen, self.journal.waiting_fen())
+        reason = refusal(
+            self.terminal.limits, sale.amount_fen, self.journal.waiting_fen()
+        ) or self.terminal.denylist_refusal(card.certificate, sale.amount_fen, now)
         if reason is not None:
             raise decline(reason, sale=sale)
         try:

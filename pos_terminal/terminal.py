@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from hardwallet.certificates import CLASS_TRANSIT, TERMINAL, TrustBundle
+from hardwallet.certificates import CLASS_TRANSIT, TERMINAL, Certificate, TrustBundle
 from hardwallet.records import RETAIL, TRANSIT
 from hardwallet.session import KnownCard, TerminalIdentity
 from hardwallet.suites import Suite
+from pos_terminal import pouch
 from pos_terminal.entropy import HealthyEntropy
 from pos_terminal.errors import ClockWrong, NoSuchSale, SaleOpen
-from pos_terminal.limits import TerminalLimits
-from pos_terminal.ports import Clock, Entropy, Journal, Stopwatch
+from pos_terminal.limits import TerminalLimits, stale_refusal
+from pos_terminal.ports import Clock, Denylists, Entropy, Journal, Orders, Stopwatch
 from pos_terminal.sale import Sale, SaleState
 
 SERVICE_DAY_AHEAD: Final = timedelta(hours=8) - timedelta(hours=4)
@@ -51,7 +52,9 @@ class Terminal:
     clock: Clock
     stopwatch: Stopwatch
     entropy: Entropy
+    denylists: Denylists
     limits: TerminalLimits = field(default_factory=TerminalLimits)
+    orders: Orders = field(default_factory=pouch.Orders)
     known_cards: dict[bytes, KnownCard] = field(default_factory=dict)
     _transactions: Iterator[int] = field(default_factory=lambda: iter(()))
 
@@ -116,6 +119,25 @@ class Terminal:
         if sale is None or sale.state is not SaleState.UNRESOLVED:
             raise NoSuchSale("there is no unfinished sale with that reference")
         self.journal.change_sale(reference, SaleState.GIVEN_UP, reason, self.now())
+
+    def is_denied(self, card: Certificate) -> bool:
+        """Whether a card is on the denylist of its issuer, as far as one is held."""
+        held = self.denylists.of(card.authority)
+        return held is not None and card.card in held
+
+    def denylist_refusal(self, card: Certificate, amount_fen: int, now_s: int) -> str | None:
+        """Why a card that is not denied can't pay the amount all the same, or None: the list that would tell
+        is missing, or too old."""
+        issuer = card.authority
+        if card.card[: len(issuer)] != issuer:
+            return f"the card's number {card.card.hex()} is not one of its issuer's ({issuer.hex()})"
+        held = self.denylists.of(issuer)
+        if held is None:
+            return (
+                f"this terminal holds no good denylist of the card's issuer ({issuer.hex()}), so it can't "
+                "tell whether the card is refused; connect it, or import one (hardwallet denylist import)"
+            )
+        return stale_refusal(self.limits, amount_fen, now_s - held.time_s)
 
     def remember(self, digest: bytes, card: KnownCard) -> None:
         """Keep a verified card's key at hand; bounded, the oldest goes first."""

@@ -15,13 +15,17 @@ from firmware_bridge.link import CardLink
 from hardwallet import status as sw
 from hardwallet.errors import CardMisbehaved, CardRefused, CertificateRefused, NotAWallet, WalletError
 from hardwallet.limits import MAX_UNRATIFIED
-from hardwallet.messages import Selected
+from hardwallet.messages import Selected, parse_card_order
 from hardwallet.records import PAYMENT, RETAIL, Record
 from hardwallet.session import KnownCard, WalletSession
 from pos_terminal.errors import JournalFull
 from pos_terminal.ports import CardCertificate
 from pos_terminal.sale import Sale, SaleState
 from pos_terminal.terminal import Terminal
+
+DENIED = "the card is on its issuer's denylist and can't pay here; its holder has to ask the issuer"
+_NO_ANSWER = {sw.MEMORY_FAILURE, sw.SELECT_FIRST}
+"""Status words to an order that say nothing about the order itself: it waits on."""
 
 
 class Outcome(Enum):
@@ -172,6 +176,55 @@ class Visit:
             raise decline(str(refused), refused.sw) from None
         except (CertificateRefused, CardMisbehaved) as error:
             raise decline(str(error)) from None
+
+    def deliver(self, card: KnownCard, now: int) -> None:
+        """Hand over what the card's issuer ordered, lowest number first. What the card answered is kept; a
+        card that leaves meanwhile is offered the order again at its next tap."""
+        orders = self.terminal.orders.waiting_for(card.certificate.card)
+        if not orders:
+            return
+        try:
+            for raw in orders:
+                self.journal.require_space()
+                word = self._answer_to(raw)
+                if word not in _NO_ANSWER and sw.is_known(word):
+                    order = parse_card_order(raw)
+                    self.journal.keep_delivered(order.card, order.number, word, now)
+                    self.terminal.orders.drop(raw)
+        except BridgeError as error:
+            raise Stop(Tap(Outcome.TRY_AGAIN, str(error))) from None
+        except JournalFull as error:
+            raise decline(str(error)) from None
+        self.lap("orders")
+
+    def _answer_to(self, order: bytes) -> int:
+        """The status word with which the card answers an order. A card that has not met its issuer's newest
+        key yet is shown it."""
+        try:
+            try:
+                self.session.order(order)
+            except CardRefused as refused:
+                if refused.sw != sw.SIGNATURE_WRONG:
+                    raise
+                self.session.introduce(self.terminal.trust.operator(parse_card_order(order).operator))
+                self.session.order(order)
+        except CardRefused as refused:
+            return refused.sw
+        return sw.OK
+
+    def carry_denied(self, card: KnownCard, now: int) -> int:
+        """A card on its issuer's denylist is asked for nothing, but what it holds is taken along: how many
+        records were new here. A card that leaves meanwhile keeps the rest."""
+        if not self.session.selected.unratified:
+            return 0
+        try:
+            self.journal.require_space()
+            self.prove(now)
+            return self.carry(card, now)
+        except (BridgeError, WalletError, JournalFull):
+            return 0
+        finally:
+            self.lap("carry")
 
     def present(self, now: int) -> None:
         if not self._presented:

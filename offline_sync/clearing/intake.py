@@ -270,6 +270,8 @@ class Intake:
             order = refunds.order_of(certificate.payee, certificate.terminal, opened)
             if order is not None:
                 found.refund_orders.append(order)
+        elif entry.kind == Kind.ORDER_DELIVERED:
+            _parsed(chain.parse_delivered, entry.payload)
         else:
             raise RecordRefused("malformed", f"an entry of unknown kind {entry.kind}")
 

@@ -6,6 +6,7 @@ the model of air and card time. So the page can be compared with what the progra
 
 import io
 import random
+from array import array
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from firmware_bridge.trace import Trace, TraceWriter, parse_trace
 from firmware_bridge.virtual.in_process import InProcessReader
 from hardwallet.card.applet import Card
 from hardwallet.card.timing import ModelledLink, TapModel
+from hardwallet.denylist import Denylist
 from hardwallet.describe import redact
-from hardwallet.issuing import Scheme, create_scheme, open_scheme
+from hardwallet.issuing import ISSUER, Scheme, create_scheme, open_scheme
 from hardwallet.session import WalletSession
 from hardwallet.suites import International
 from offline_sync.journal import SqliteJournal
+from pos_terminal.denylist import Denylists
 from pos_terminal.folder import TerminalFolder, create_terminal
 from pos_terminal.tap import Outcome, Tap, tap
 from pos_terminal.terminal import Charge, Fare, Terminal
@@ -95,6 +98,7 @@ class _Counter:
             lambda: NOW,
             lambda: 0.0,
             seeded(f"{name} at work"),
+            Denylists([Denylist(made.trust.bundle.scheme, ISSUER, 1, NOW, array("I"))]),
         )
         return terminal, journal
 

@@ -1,6 +1,7 @@
 """A counter to test at: cards that cost nothing to copy, terminals on real journals, short words for taps."""
 
 import random
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from hardwallet.certificates import (
     digest,
     signed,
 )
+from hardwallet.denylist import Denylist
 from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, create_scheme, open_scheme
 from hardwallet.limits import tiers
 from hardwallet.messages import LoadOrder
@@ -30,6 +32,7 @@ from hardwallet.records import Record
 from hardwallet.session import KnownCard, TerminalIdentity, WalletSession
 from hardwallet.suites import International, SigningKey, Suite
 from offline_sync.journal import SqliteJournal
+from pos_terminal.denylist import Denylists
 from pos_terminal.limits import TerminalLimits
 from pos_terminal.ports import Journal
 from pos_terminal.tap import Tap, tap
@@ -202,6 +205,15 @@ class Mill:
         )
         return TerminalIdentity(certificate, digest(self.suite, certificate), key)
 
+    def denylist(self, *cards: bytes, version: int = 1, time_s: int = NOW) -> Denylist:
+        """The issuer's denylist with these cards (8 bytes each)."""
+        numbers = array("I", sorted(int.from_bytes(card[4:], "big") for card in cards))
+        return Denylist(self.trust.scheme, ISSUER, version, time_s, numbers)
+
+    def empty_denylists(self) -> Denylists:
+        """What a terminal holds that was set up today: a list on which nobody is."""
+        return Denylists([self.denylist()])
+
     def issuing(self) -> "_Issuing":
         """The scheme, open for issuing."""
         return _Issuing(self.folder)
@@ -326,6 +338,7 @@ class Counter:
             options.pop("clock", self.time.clock),
             options.pop("stopwatch", self.time.stopwatch),
             options.pop("entropy", seeded(("entropy", identity.digest, len(self._journals)))),
+            options.pop("denylists", None) or self.mill.empty_denylists(),
             options.pop("limits", TerminalLimits()),
             **options,
         )

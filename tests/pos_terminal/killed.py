@@ -131,7 +131,8 @@ class Place:
     def terminal(self, journal: Any) -> Terminal:
         mill = self.mill
         return Terminal(
-            self.identity, mill.trust, mill.suite, journal, lambda: NOW + 120, lambda: 0.0, os.urandom
+            *(self.identity, mill.trust, mill.suite, journal, lambda: NOW + 120, lambda: 0.0, os.urandom),
+            mill.empty_denylists(),
         )
 
     def charge(self, terminal: Terminal) -> Charge:

@@ -9,7 +9,7 @@ import struct
 from calendar import timegm
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timezone
 from hashlib import sha256
 from typing import BinaryIO, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from hardwallet.certificates import CLASS_ACQUIRING, Certificate, TrustBundle
 from hardwallet.errors import AuthorityUnknown, CertificateRefused, Malformed, SignatureInvalid
 from hardwallet.suites import Suite
 from offline_sync.errors import SettlementRefused
+from pos_terminal.receipts import BEIJING
 
 TYPE: Final = 0xF5
 VERSION: Final = 1
@@ -57,7 +58,6 @@ DISPOSITIONS: Final = (CARRIED, "granted", "not-granted")
 _MESSAGE: Final = struct.Struct(">BBBB4s8sH8sIIIIqQQQq32s")
 _BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _PAIRS: Final = [one + other for one in _BASE32 for other in _BASE32]
-_NOON: Final = [f"T{s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}Z" for s in range(86_400)]
 
 
 class Row(NamedTuple):
@@ -164,18 +164,23 @@ def message(suite: Suite, operator: Certificate, header: Header, totals: Totals,
     )
 
 
-_days: dict[int, str] = {}
+_times: dict[int, str] = {}
 
 
 def time_text(time_s: int) -> str:
     """Seconds since 1970 as `2026-11-22T05:53:04Z`, in UTC."""
-    number, second = divmod(time_s, 86_400)
-    day = _days.get(number)
-    if day is None:
-        if len(_days) > 10_000:
-            _days.clear()
-        day = _days[number] = date.fromordinal(number + 719_163).isoformat()
-    return day + _NOON[second]
+    known = _times.get(time_s)
+    if known is not None:
+        return known
+    if len(_times) > 200_000:
+        _times.clear()
+    text = _times[time_s] = datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return text
+
+
+def beijing_day(time_s: int) -> date:
+    """The day in Beijing to which a time (seconds since 1970) belongs: the day that is closed."""
+    return datetime.fromtimestamp(time_s, timezone(BEIJING)).date()
 
 
 def code_text(body_digest: bytes) -> str:

@@ -9,10 +9,10 @@ since in one of the suites it would be another one the next time.
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,10 @@ from sqlalchemy import BigInteger, Column, Connection, Index, Integer, LargeBina
 from hardwallet.certificates import Certificate, TrustBundle
 from hardwallet.records import PAYMENT
 from hardwallet.suites import SigningKey
-from offline_sync.clearing import report
-from offline_sync.clearing.ledger import (
+from offline_sync.clearing.ledger import Ledger
+from offline_sync.clearing.returns import NOT_SOLD
+from offline_sync.clearing.schema import (
     AccountKind,
-    Ledger,
     accounts,
     records,
     tables,
@@ -36,26 +36,28 @@ from offline_sync.clearing.ledger import (
 from offline_sync.errors import LedgerError, SettlementError, SettlementMissing
 from offline_sync.settlement import (
     DISPOSITIONS,
+    KINDS,
     MAX_ROWS,
     NAMES_LINE,
     UNSAID,
     Header,
     Seal,
     Totals,
+    beijing_day,
     code_text,
     kind_text,
     message,
     time_text,
 )
-from pos_terminal.receipts import BEIJING
+from pos_terminal.sale import SaleState
 
 PAGE: Final = 20_000
 """Movements that are read at a time; between two pages nothing is held open."""
 LIST_LIMIT: Final = 1_000
 _HELD_BYTES: Final = 16 * 2**20
 """Rows that wait in memory, of all files together, before they are appended to their files."""
-_UNSAID: Final = len(DISPOSITIONS)
-"""The disposition of a movement that is no payment."""
+_CARRIED, _GRANTED, _NOT_GRANTED, _UNSAID = range(4)
+"""Dispositions as they are stored, a byte for each row; the last one is of movements that are no payment."""
 _SAID: Final = (*DISPOSITIONS, UNSAID)
 _SIGNED: Final = struct.Struct(">8x8s8xI8x12s6x4sI16xI")
 """Of a record: card, sequence, reference, terminal, transaction, time (docs/protocol.md, section 4)."""
@@ -95,6 +97,17 @@ settlement_seals = Table(
     Column("rows_hash", LargeBinary(32), nullable=False),
     Column("certificate", LargeBinary(162), nullable=False),
     Column("signature", LargeBinary(64), nullable=False),
+)
+
+_paid = sa.and_(records.c.kind == PAYMENT, records.c.state != SaleState.GRANTED)
+_WHAT_MOVED = (
+    select(
+        *(transfers.c.debit, transfers.c.credit, transfers.c.amount_fen, records.c.kind, records.c.state),
+        sa.case((_paid, records.c.raw), else_=sa.null()).label("raw"),
+    )
+    .join(records, records.c.id == transfers.c.record)
+    .where(transfers.c.id > sa.bindparam("after"), transfers.c.id <= sa.bindparam("last"))
+    .order_by(transfers.c.id)
 )
 
 Told = Callable[[int, int], None]
@@ -171,10 +184,10 @@ class Settlements:
 
         Raises SettlementError when the day lies ahead in Beijing, or before the last one closed; LedgerError.
         """
-        if day > datetime.fromtimestamp(now_s, timezone(BEIJING)).date():
+        if day > beijing_day(now_s):
             raise SettlementError(f"{day} has not begun yet; close a day that has, or set the clock right")
         with self._turn, self._ledger.write() as connection:
-            return _close(connection, day, now_s, told)
+            return _close(self._ledger, connection, day, now_s, told)
 
     def listed(self, payee: bytes | None, after: int, limit: int) -> list[Closing]:
         """Closings with numbers above `after`, at most `limit` of them; only those with a file of `payee`
@@ -261,8 +274,7 @@ class Settlements:
         while at < last:
             with self._reading(), self._ledger.read() as connection:
                 page = _movements(connection, at, last, one.account)
-            for movement in page:
-                lines.add(movement)
+            lines.add(page)
             at = page[-1][0] if len(page) == PAGE else last
             yield lines.taken()
         with self._turn:
@@ -279,10 +291,8 @@ class Settlements:
             told(at - after, last - after)
             with self._reading(), self._ledger.read() as connection:
                 page = _movements(connection, at, min(at + PAGE, last))
-            for movement in page:
-                for account in movement[2:4]:
-                    if account in files:
-                        held += files[account].lines.add(movement)
+            for account, movements in _by_account(page, files).items():
+                held += files[account].lines.add(movements)
             if held > _HELD_BYTES:
                 _append_all(files.values())
                 held = 0
@@ -360,7 +370,7 @@ class Settlements:
 # ----------------------------------------------------------------------------------------------- closing
 
 
-def _close(connection: Connection, day: date, now_s: int, told: Told) -> Closing:
+def _close(ledger: Ledger, connection: Connection, day: date, now_s: int, told: Told) -> Closing:
     before = connection.execute(
         select(closings.c.number, closings.c.day, closings.c.last).order_by(closings.c.number.desc()).limit(1)
     ).first()
@@ -374,37 +384,50 @@ def _close(connection: Connection, day: date, now_s: int, told: Told) -> Closing
         sa.insert(closings),
         [{"number": number, "day": day.isoformat(), "after": after, "last": last, "closed_s": now_s}],
     )
-    tallies = _tally(connection, after, last, told)
+    tallies = _tally(ledger, connection, after, last, told)
     _keep(connection, number, tallies, whole=last == highest)
     return next(_closings(connection, after=number - 1, limit=1))
 
 
-def _tally(connection: Connection, after: int, last: int, told: Told) -> dict[int, _Tally]:
+def _tally(ledger: Ledger, connection: Connection, after: int, last: int, told: Told) -> dict[int, _Tally]:
     """The movements of each payee's account, with what has become of each payment by now."""
     payees = set(connection.scalars(select(accounts.c.id).where(accounts.c.kind == AccountKind.PAYEE)))
-    joined, disposition = report.disposition_of()
-    moved = transfers.c
-    rows = connection.execute(
-        select(moved.id, moved.debit, moved.credit, moved.amount_fen, records.c.kind, disposition)
-        .select_from(transfers.join(joined, moved.record == records.c.id))
-        .where(moved.id > after, moved.id <= last)
-        .order_by(moved.id)
-        .execution_options(yield_per=PAGE)
-    )
     found: dict[int, _Tally] = {}
-    for done, (number, debit, credit, amount_fen, kind, what) in enumerate(rows):
-        if not done % PAGE:
-            told(number - after, last - after)
-        said = what if kind == PAYMENT else _UNSAID
-        if credit in payees:
-            tally = found.setdefault(credit, _Tally())
-            tally.credit_fen += amount_fen
-            tally.dispositions.append(said)
-        if debit in payees:
-            tally = found.setdefault(debit, _Tally())
-            tally.debit_fen += amount_fen
-            tally.dispositions.append(said)
+    for at in range(after, last, PAGE):
+        told(at - after, last - after)
+        page = connection.execute(_WHAT_MOVED, {"after": at, "last": min(at + PAGE, last)}).all()
+        unsure = _dispositions(ledger, connection, {row[5]: row[4] for row in page if row[5]})
+        for debit, credit, amount_fen, kind, _, raw in page:
+            said = _UNSAID if kind != PAYMENT else unsure[raw] if raw else _GRANTED
+            if credit in payees:
+                tally = found.get(credit) or found.setdefault(credit, _Tally())
+                tally.credit_fen += amount_fen
+                tally.dispositions.append(said)
+            if debit in payees:
+                tally = found.get(debit) or found.setdefault(debit, _Tally())
+                tally.debit_fen += amount_fen
+                tally.dispositions.append(said)
     told(last - after, last - after)
+    return found
+
+
+def _dispositions(ledger: Ledger, connection: Connection, states: Mapping[bytes, int]) -> dict[bytes, int]:
+    """What has become of payments that came without a grant, by their records (160 bytes).
+
+    The report's rule: granted by its own terminal, or by a sibling with the same reference (docs/adr/0017);
+    not granted by its own terminal only.
+    """
+    sale = {raw: (raw[28:36], raw[36:48]) for raw in states}  # payee and reference
+    told = ledger.told(connection, set(sale.values()))
+    found = {}
+    for raw, state in states.items():
+        says = told.get(sale[raw], {})
+        if SaleState.GRANTED in says.values():
+            found[raw] = _GRANTED
+        elif state == SaleState.PAID_NOT_GRANTED or says.get(raw[54:58]) in NOT_SOLD:
+            found[raw] = _NOT_GRANTED
+        else:
+            found[raw] = _CARRIED
     return found
 
 
@@ -554,24 +577,32 @@ class _Lines:
         """The lines above the rows."""
         return f"{self.one.header.text()}\n{NAMES_LINE}\n".encode()
 
-    def add(self, movement: Any) -> int:
-        """Add a movement of this payee's account; about how many bytes its line has."""
-        _, reason, _, credit, amount_fen, digest, raw = movement
-        card, sequence, reference, terminal, transaction, time_s = _SIGNED.unpack_from(raw)
-        place, self._count = self._count, self._count + 1
-        what = self.one.dispositions[place] if place < len(self.one.dispositions) else _UNSAID
-        if credit == self.one.account:
-            self._credit_fen += amount_fen
-            money = f"{amount_fen},0"
-        else:
-            self._debit_fen += amount_fen
-            money = f"0,{amount_fen}"
-        line = (
-            f"{self._count},{time_text(time_s)},{kind_text(reason)},{money},{_SAID[what]},{terminal.hex()},"
-            f"{transaction},{card.hex()},{sequence},{reference.hex()},{code_text(digest)}\n"
-        )
-        self._waiting.append(line)
-        return len(line)
+    def add(self, movements: Iterable[Any]) -> int:
+        """Add movements of this payee's account; how many bytes their lines have."""
+        account, dispositions, count = self.one.account, self.one.dispositions, self._count
+        fields, wait, length = _SIGNED.unpack_from, self._waiting.append, 0
+        credit_fen = debit_fen = 0
+        for _, reason, _, credit, amount_fen, digest, raw in movements:
+            card, sequence, reference, terminal, transaction, time_s = fields(raw)
+            said = _SAID[dispositions[count] if count < len(dispositions) else _UNSAID]
+            count += 1
+            if credit == account:
+                credit_fen += amount_fen
+                money = f"{amount_fen},0,{said}"
+            else:
+                debit_fen += amount_fen
+                money = f"0,{amount_fen},{said}"
+            line = (
+                f"{count},{time_text(time_s)},{KINDS.get(reason) or kind_text(reason)},{money},"
+                f"{terminal.hex()},{transaction},{card.hex()},{sequence},{reference.hex()},"
+                f"{code_text(digest)}\n"
+            )
+            wait(line)
+            length += len(line)
+        self._credit_fen += credit_fen
+        self._debit_fen += debit_fen
+        self._count = count
+        return length
 
     def taken(self) -> bytes:
         """The rows that were added since the last call."""
@@ -629,6 +660,16 @@ class _Growing:
             if durably:
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _by_account(page: Iterable[Any], wanted: Container[int]) -> dict[int, list[Any]]:
+    """The movements of a page by the accounts that they touch, as far as those are wanted."""
+    found: dict[int, list[Any]] = {}
+    for movement in page:
+        for account in movement[2:4]:
+            if account in wanted:
+                found.setdefault(account, []).append(movement)
+    return found
 
 
 def _append_all(files: Iterable[_Growing]) -> None:

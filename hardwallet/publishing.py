@@ -206,10 +206,8 @@ class OrderDesk:
         number = 1 + max((one.number for one, _ in self._orders(card)), default=0)
         if number > _MAX_NUMBER:
             raise IssuingError(f"the order numbers of card {card.hex()} are used up; issue a new card")
-        order = m.CardOrder(
-            *(self._trust.suite.number, self._trust.scheme, self._operator),
-            *(card, number, now, kind, value),
-        )
+        suite, scheme = self._trust.suite.number, self._trust.scheme
+        order = m.CardOrder(suite, scheme, self._operator, card, number, now, kind, value)
         if m.parse_card_order(order.body()) != order:
             raise IssuingError("this order has a value of another length than its kind")
         if kind == m.KIND_LIMITS:

@@ -6,6 +6,7 @@ come in, a status word goes out; nothing changes unless the answer says so.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from firmware_bridge.air_time import Operation, OperationKind
@@ -28,6 +29,7 @@ from hardwallet.card.memory import (
 from hardwallet.certificates import (
     APPLICATION,
     CERTIFICATE_LENGTH,
+    CLASS_BESIDE,
     CLASS_ISSUING,
     CLASS_RETAIL,
     CLASS_TRANSIT,
@@ -236,31 +238,38 @@ class Card:
                 certificate, self._suite.number, self._identity.scheme, self._identity.certificate.currency
             )
             if kind == OPERATOR:
-                key = self._root_key
+                keys = [self._root_key]
             else:
-                operator = self._operator(certificate.authority)
-                check_authority(certificate, operator)
-                key = self._key(operator.public)
+                operators = self._operators(certificate.authority)
+                check_authority(certificate, operators[0])
+                keys = [self._key(operator.public) for operator in operators]
         except CertificateRefused:
             raise Refused(sw.WRONG_CLASS) from None
         if certificate.not_after < self._state.date_floor:
             raise Refused(sw.CERTIFICATE_EXPIRED)
-        self._verify(key, certificate.signature, certificate.body())
+        self._verify_any(keys, certificate.signature, certificate.body())
         try:
             self._key(certificate.public)
         except Malformed:
             raise Refused(sw.MALFORMED) from None
         return certificate
 
-    def _operator(self, number: bytes) -> Certificate:
-        for place in range(OPERATOR_PLACES):
-            if self._state.operators_valid >> place & 1:
-                operator = parse_body(self._memory.operator(place))
-                if operator.operator == number:
-                    if operator.not_after < self._state.date_floor:
-                        raise Refused(sw.CERTIFICATE_EXPIRED)
-                    return operator
-        raise Refused(sw.AUTHORITY_UNKNOWN)
+    def _operators(self, number: bytes) -> list[Certificate]:
+        """The certificates of an operator that count, newest first: one, or two while its key is rotated."""
+        known = [operator for _, operator in self._places_of(number)]
+        if not known:
+            raise Refused(sw.AUTHORITY_UNKNOWN)
+        good = [operator for operator in known if operator.not_after >= self._state.date_floor]
+        if not good:
+            raise Refused(sw.CERTIFICATE_EXPIRED)
+        return good
+
+    def _places_of(self, number: bytes) -> list[tuple[int, Certificate]]:
+        """The places with an operator's certificates, and those, newest first."""
+        places = [p for p in range(OPERATOR_PLACES) if self._state.operators_valid >> p & 1]
+        known = [(place, parse_body(self._memory.operator(place))) for place in places]
+        own = [(place, operator) for place, operator in known if operator.operator == number]
+        return sorted(own, key=lambda one: one[1].not_before, reverse=True)
 
     def _keep_operator(self, certificate: Certificate) -> None:
         body = certificate.body()
@@ -271,18 +280,17 @@ class Card:
             if state.operators_valid >> p & 1 and self._memory.operator(p) == body
         ]
         if not same:
-            renewed = [
-                p
-                for p in range(OPERATOR_PLACES)
-                if state.operators_valid >> p & 1
-                and parse_body(self._memory.operator(p)).operator == certificate.operator
-            ]
-            place, following = state.operators_next, state.operators_next % (OPERATOR_PLACES - 1) + 1
-            if renewed or certificate.operator == self._identity.issuer:
-                place, following = renewed[0] if renewed else 0, state.operators_next
-            if renewed and parse_body(self._memory.operator(place)).not_before >= certificate.not_before:
+            known = self._places_of(certificate.operator)
+            if known and known[0][1].not_before >= certificate.not_before:
                 raise Refused(sw.ORDER_TOO_OLD)
-            self._commit(state.changed(operators_valid=state.operators_valid & ~(1 << place)))
+            beside = bool(known) and bool(certificate.klass & CLASS_BESIDE)
+            kept = known[0][0] if beside else None
+            dropped = [place for place, _ in known if place != kept]
+            place, following = self._place_for(certificate.operator, dropped, kept)
+            left = state.operators_valid & ~(1 << place)
+            for forgotten in dropped:
+                left &= ~(1 << forgotten)
+            self._commit(state.changed(operators_valid=left))
             self._memory.write_operator(place, body)
             self._measure(_NVM_WRITE, len(body))
             state = self._state.changed(
@@ -290,6 +298,18 @@ class Card:
                 operators_next=following,
             )
         self._raise_floor(state, certificate.not_before)
+
+    def _place_for(self, operator: bytes, dropped: list[int], kept: int | None) -> tuple[int, int]:
+        """Where an operator's new certificate goes, and the place whose turn is next: over one that it takes
+        the place of, never over the one that it stands beside. The issuer's place is its own."""
+        turn = self._state.operators_next
+        if operator == self._identity.issuer and kept != 0:
+            return 0, turn
+        if dropped:
+            return min(dropped), turn
+        if turn == kept:
+            turn = turn % (OPERATOR_PLACES - 1) + 1
+        return turn, turn % (OPERATOR_PLACES - 1) + 1
 
     def _keep_terminal(self, certificate: Certificate) -> None:
         body = certificate.body()
@@ -797,10 +817,10 @@ class Card:
             raise Refused(sw.NOT_FOR_THIS_CARD)
 
     def _verify_issuer(self, raw: bytes) -> None:
-        issuer = self._operator(self._identity.issuer)
-        if not issuer.klass & CLASS_ISSUING:
+        issuers = self._operators(self._identity.issuer)
+        if not issuers[0].klass & CLASS_ISSUING:
             raise Refused(sw.WRONG_CLASS)
-        self._verify(self._key(issuer.public), raw[-64:], raw[:-64])
+        self._verify_any([self._key(issuer.public) for issuer in issuers], raw[-64:], raw[:-64])
 
     def _acknowledged(self, state: State, sequence: int, total_fen: int) -> State:
         """Everything up to `sequence` has arrived: it counts as ratified, and may be overwritten."""
@@ -894,6 +914,13 @@ class Card:
             key.verify(signature, message)
         except SignatureInvalid:
             raise Refused(sw.SIGNATURE_WRONG) from None
+
+    def _verify_any(self, keys: list[VerifyingKey], signature: bytes, message: bytes) -> None:
+        """By the first key, else the next: an operator has two while its key is rotated."""
+        for key in keys[:-1]:
+            with suppress(Refused):
+                return self._verify(key, signature, message)
+        return self._verify(keys[-1], signature, message)
 
     def _hash(self, message: bytes) -> bytes:
         self._measure(_SHA256, len(message))

@@ -7,6 +7,7 @@ from hardwallet import messages as m
 from hardwallet import status as sw
 from hardwallet.certificates import (
     CLASS_ACQUIRING,
+    CLASS_BESIDE,
     CLASS_ISSUING,
     CLASS_RETAIL,
     CLASS_TRANSIT,
@@ -17,6 +18,7 @@ from hardwallet.certificates import (
     signed,
 )
 from hardwallet.issuing import ACQUIRER, ISSUER
+from hardwallet.suites import SigningKey
 from hw_tests.bench import Bench, Terminal, done, flipped, refused
 from hw_tests.cases.registry import case
 
@@ -230,6 +232,57 @@ def newer_operator_takes_the_older_ones_place(bench: Bench) -> None:
     same_day = signed(replace(newer, not_after=newer.not_after + 1), bench.authority.root)
     assert introduce(bench, same_day) == sw.ORDER_TOO_OLD
     assert introduce(bench, newer) == sw.OK
+
+
+def successor(bench: Bench, of: Certificate, klass: int, later: int = 1) -> tuple[Certificate, SigningKey]:
+    """A newer certificate of the same operator, with a key of its own."""
+    key = bench.suite.new_signing_key(bench.entropy)
+    newer = replace(of, klass=klass, public=key.public, not_before=of.not_before + later)
+    return signed(newer, bench.authority.root), key
+
+
+def shop_of(bench: Bench, operator: Certificate, key: SigningKey) -> Terminal:
+    """A new terminal of an operator."""
+    subject = operator.operator + bench.entropy(8)
+    blank = bench.certificate_of(TERMINAL, CLASS_RETAIL, subject, authority=operator.operator)
+    return bench.signed_terminal(blank, key)
+
+
+@case
+def two_certificates_stand_beside_each_other(bench: Bench) -> None:
+    """While a key is rotated, what either one signed is good; a third takes the oldest's place."""
+    older, old_key = bench.operator()
+    newer, new_key = successor(bench, older, CLASS_ACQUIRING | CLASS_BESIDE)
+    assert introduce(bench, older) == sw.OK
+    refused(bench.exchange(shop_of(bench, newer, new_key)), sw.SIGNATURE_WRONG)
+    assert introduce(bench, newer) == sw.OK
+    for operator, key in ((older, old_key), (newer, new_key)):
+        terminal = shop_of(bench, operator, key)
+        done(bench.exchange(terminal))
+        bench.select()
+        done(bench.prove(terminal))
+    stranger = bench.suite.new_signing_key(bench.entropy)
+    refused(bench.exchange(shop_of(bench, newer, stranger)), sw.SIGNATURE_WRONG)
+    assert introduce(bench, older) == sw.ORDER_TOO_OLD
+    newest, newest_key = successor(bench, newer, CLASS_ACQUIRING | CLASS_BESIDE)
+    assert introduce(bench, newest) == sw.OK
+    refused(bench.exchange(shop_of(bench, older, old_key)), sw.SIGNATURE_WRONG)
+    for operator, key in ((newer, new_key), (newest, newest_key)):
+        done(bench.exchange(shop_of(bench, operator, key)))
+
+
+@case
+def one_that_stands_alone_ends_all_before_it(bench: Bench) -> None:
+    """A compromised key is gone from a card that has met its operator's next certificate of that kind."""
+    older, old_key = bench.operator()
+    newer, new_key = successor(bench, older, CLASS_ACQUIRING | CLASS_BESIDE)
+    alone, alone_key = successor(bench, newer, CLASS_ACQUIRING)
+    for operator in (older, newer, alone):
+        assert introduce(bench, operator) == sw.OK
+    for operator, key in ((older, old_key), (newer, new_key)):
+        refused(bench.exchange(shop_of(bench, operator, key)), sw.SIGNATURE_WRONG)
+        assert introduce(bench, operator) == sw.ORDER_TOO_OLD
+    done(bench.exchange(shop_of(bench, alone, alone_key)))
 
 
 @case

@@ -9,7 +9,15 @@ from dataclasses import replace
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet import status as sw
-from hardwallet.certificates import CLASS_RETAIL, CLASS_TRANSIT, OPERATOR, TERMINAL, digest, signed
+from hardwallet.certificates import (
+    CLASS_BESIDE,
+    CLASS_RETAIL,
+    CLASS_TRANSIT,
+    OPERATOR,
+    TERMINAL,
+    digest,
+    signed,
+)
 from hardwallet.issuing import ISSUER
 from hw_tests.bench import LIMITS, PIN, WRONG_PIN, Terminal, done
 from tests.hardwallet.torn import Act, TornBench
@@ -266,6 +274,24 @@ def renew_issuer(bench: TornBench) -> Act:
     return act
 
 
+def rotate_issuer(bench: TornBench) -> Act:
+    """A certificate with another key beside that of the card's issuer; then a load under it."""
+    old = bench.bundle.operator(ISSUER)
+    key = bench.suite.new_signing_key(bench.entropy)
+    changed = replace(old, klass=old.klass | CLASS_BESIDE, public=key.public, not_before=old.not_before + 1)
+    newer = signed(changed, bench.authority.root)
+    bench.select()
+    body = bench.load_order(5).body()
+    raw = body + key.sign(body)
+
+    def act() -> None:
+        bench.select()
+        done(bench.send(m.INS_INTRODUCE, newer.to_bytes()))
+        done(bench.ratify(r.parse(done(bench.send(m.INS_LOAD, raw))[1:])))
+
+    return act
+
+
 def prove(bench: TornBench) -> Act:
     """The transit allowance comes back."""
     bench.buy(30)
@@ -296,6 +322,7 @@ KINDS: dict[str, tuple[Callable[[TornBench], Act], int, int]] = {
     "exchange": (exchange, 3, 3),
     "introduce": (introduce, 3, 6),
     "renew issuer": (renew_issuer, 4, 6),
+    "rotate issuer": (rotate_issuer, 4, 6),
     "prove": (prove, 2, 1),
 }
 

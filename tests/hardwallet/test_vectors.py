@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from hardwallet import certificates, messages, records, status
+from hardwallet import authorities, certificates, messages, records, status
+from hardwallet.suites import International
 from tests.hardwallet import openssl_command as openssl
 from tests.hardwallet import protocol_page as page
 from tests.vectors import make
 
 FILES = (
     *("keys", "certificates", "sales", "records", "proofs"),
-    *("orders", "replies", "pin", "derived", "exchanges"),
+    *("orders", "lists", "replies", "pin", "derived", "exchanges"),
 )
 ELSEWHERE = {
     "E3": "docs/clearing.md; tested with offline_sync",
@@ -32,7 +33,7 @@ def signed() -> list[dict[str, Any]]:
     """Every vector with a signature."""
     return [
         one
-        for name in ("certificates", "records", "proofs", "orders")
+        for name in ("certificates", "records", "proofs", "orders", "lists")
         for one in vectors(name)
         if "signature" in one
     ]
@@ -56,6 +57,17 @@ def title(vector: dict[str, Any]) -> str:
 
 
 # ---------------------------------------------------------------------- our code
+
+
+def bundle() -> certificates.TrustBundle:
+    """The vectors' scheme."""
+    named = {
+        one["name"]: certificates.parse(bytes.fromhex(one["body"] + one["signature"]))
+        for one in vectors("certificates")
+        if one["type"] in ("c0", "c1")
+    }
+    root = named.pop("root")
+    return certificates.TrustBundle(International(), root, named.values())
 
 
 @cache
@@ -92,6 +104,14 @@ def test_our_parsers_read_them() -> None:
             continue
         parse = messages.parse_load_order if vector["type"] == "f1" else messages.parse_card_order
         assert parse(raw).body() == raw[:-64]
+    for vector in vectors("lists"):
+        raw = bytes.fromhex(vector["body"] + vector["signature"])
+        if vector["type"] == "f6":
+            found = authorities.parse(raw, bundle())
+            assert [one.to_bytes().hex() for one in found.certificates] == vector["operators"]
+            assert [[named.hex(), f"{since:08x}"] for named, since in found.revoked.items()] == vector[
+                "revoked"
+            ]
     for vector in vectors("replies"):
         raw = bytes.fromhex(vector["bytes"])
         parse_reply = messages.parse_selected if vector["layout"] == "SELECT" else messages.parse_card_state
@@ -114,7 +134,7 @@ def test_every_signed_type_of_the_code_is_in_the_table() -> None:
         *(certificates.ROOT, certificates.OPERATOR, certificates.TERMINAL, certificates.CARD),
         *(records.PAYMENT, records.LOAD, records.REFUND, messages.ALREADY_PAID_PROOF),
         *(messages.RETAIL_PROOF, messages.TERMINAL_PROOF, messages.LOAD_ORDER, messages.CARD_ORDER),
-        messages.REFUND_ORDER,
+        *(messages.REFUND_ORDER, authorities.AUTHORITY_LIST),
     ]
     assert len(set(ours)) == len(ours)
     assert {f"{kind:02X}" for kind in ours} | {"E3", "F3"} == set(page.signed_types())
@@ -187,6 +207,7 @@ def test_the_pages_layouts_hold_together() -> None:
         "E4": 72,
         "F1": 58,
         "F2": 61,
+        "F6": 20,
     }
     for name, lengths in page.told_lengths().items():
         assert sizes[name] in lengths
@@ -199,6 +220,8 @@ def test_the_pages_layout_cuts_it(vector: dict[str, Any]) -> None:
     raw = whole(vector)
     if vector["layout"] == "certificate" and vector["type"] != "c3":
         layout = layout[:-1]
+    if vector["layout"] == "F6":
+        raw = raw[: page.size(layout)]  # what follows are whole certificates and revocations
     if vector["layout"] == "E1" and "PIN block" not in vector["fields"]:
         layout = layout[:-2]
     assert len(raw) == page.size(layout)

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmware_bridge.apdu import Command
+from hardwallet import authorities
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet.card.applet import Card
 from hardwallet.card.identity import CardIdentity
 from hardwallet.certificates import (
+    CLASS_BESIDE,
     CLASS_RETAIL,
     CLASS_TRANSIT,
     Certificate,
     digest,
+    signed,
 )
 from hardwallet.issuing import ACQUIRER, ISSUER, create_scheme, open_scheme
 from hardwallet.limits import tiers
@@ -165,6 +168,7 @@ class Maker:
         self.pay_with_pin()
         self.make_orders()
         self.load("cancelled load", 0)
+        self.make_authorities()
         return self.files
 
     def make_keys(self) -> None:
@@ -232,6 +236,32 @@ class Maker:
                 agreement = sha256(b"\xa0" + self.identity.agreement.public).hexdigest()
                 fields["card certificates only"] = agreement[:32]
             self.signed("certificates", name, "certificate", by, fields, certificate.to_bytes())
+
+    def make_authorities(self) -> None:
+        """The root's list while the acquirer's key is rotated, its first certificate revoked by now."""
+        issuer, first = self.bundle.operator(ISSUER), self.bundle.operator(ACQUIRER)
+        key = self.suite.new_signing_key(stream("rotated"))
+        beside = first.klass | CLASS_BESIDE
+        blank = replace(first, klass=beside, not_before=first.not_before + 1, public=key.public)
+        operators = [issuer, first, signed(blank, self.root)]
+        revoked = {digest(self.suite, first): NOW + 1}
+        raw = authorities.build(self.bundle, 3, NOW + 2, operators, revoked, self.root)
+        fields = {
+            "F6": "f6",
+            "version": "01",
+            "suite": "01",
+            "zero": "00",
+            "scheme": self.scheme.hex(),
+            "list version": four(3),
+            "time": four(NOW + 2),
+            "operators": "0003",
+            "revoked": "0001",
+        }
+        self.signed("lists", "authority list", "F6", "root", fields, raw)
+        self.files["lists"][-1] |= {
+            "operators": [one.to_bytes().hex() for one in operators],
+            "revoked": [[named.hex(), four(since)] for named, since in revoked.items()],
+        }
 
     def make_derived(self) -> None:
         """Values that are the beginning of a hash."""

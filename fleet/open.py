@@ -161,13 +161,14 @@ def open_clearing(
 
     with open_issuing(folder, key_file, entropy=entropy) as scheme:
         trust, keys = scheme.trust.bundle, {ACQUIRER: scheme.key("acquirer")}
-        orders, receipts = list(scheme.orders()), list(scheme.receipts())
+        orders, receipts = list(scheme.load_orders()), list(scheme.receipts())
     clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock)
     try:
-        for order in orders:
-            clearing.book_order(order)
+        # Receipts first: what a cancelled order was to return is free for the next one.
         for record, certificate in receipts:
             clearing.book_load(record, certificate)
+        for order, returns in orders:
+            clearing.book_order(order, returns)
         yield clearing
     finally:
         clearing.close()

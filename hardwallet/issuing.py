@@ -8,10 +8,10 @@ it resumes.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -55,6 +55,8 @@ ACQUIRER: Final = bytes.fromhex("00000201")
 SCHEME_FILE: Final = "scheme.json"
 JOURNAL: Final = "issuing.jsonl"
 _MAX_SCHEME_FILE: Final = 65_536
+MAX_RETURNS: Final = 32
+"""The payments that one load order puts back on its card; their line has to fit the journal."""
 
 
 class _SchemeFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -273,19 +275,29 @@ class Scheme:
     # ------------------------------------------------------------------ loads
 
     def load(
-        self, link: CardLink, amount_fen: int, now: int, acknowledged: tuple[int, int] = (0, 0)
+        self,
+        link: CardLink,
+        amount_fen: int,
+        now: int,
+        acknowledged: tuple[int, int] = (0, 0),
+        returns: Sequence[r.Owed] = (),
     ) -> r.Record:
         """Load the card behind `link`; its receipt. An order that was cut off before is finished first,
         and is this load when the amount is the same.
 
-        `acknowledged`: sequence and total up to which clearing holds everything. Raises IssuingError,
-        WalletError,
-        and link errors: after those, calling again finishes the same order.
+        `acknowledged`: sequence and total up to which clearing holds everything. `returns`: at most
+        MAX_RETURNS payments that go back to the card; the order is for `amount_fen` and for them. Raises
+        IssuingError, also for a return that another order holds; WalletError, and link errors: after those,
+        calling again finishes the same order.
         """
         session, card = self._open(link, now)
         finished = self._finish(session, card)
-        if finished is not None and finished.amount_fen == amount_fen:
-            return finished
+        if finished is not None:
+            held = self.returns_of(finished)
+            if finished.amount_fen - sum(one.amount_fen for one in held) == amount_fen:
+                return finished
+            returns = [one for one in returns if one not in held]
+        self._check_returns(card.certificate.card, returns)
         counter, challenge = session.load_challenge()
         blank = m.LoadOrder(
             self.trust.suite.number,
@@ -293,13 +305,52 @@ class Scheme:
             ISSUER,
             card.certificate.card,
             counter + 1,
-            amount_fen,
+            amount_fen + sum(one.amount_fen for one in returns),
             self.trust.bundle.currency,
             *acknowledged,
             challenge,
             now,
         )
-        return self._send_or_cancel(session, card, self._order(blank))
+        return self._send_or_cancel(session, card, self._order(blank, returns))
+
+    def _check_returns(self, card: bytes, returns: Sequence[r.Owed]) -> None:
+        """That no order holds one of these yet, but for one that was cancelled. Raises IssuingError."""
+        if len(returns) > MAX_RETURNS:
+            raise IssuingError(f"at most {MAX_RETURNS} payments go back with one load; load the others next")
+        if len({one[:2] for one in returns}) != len(returns) or any(one.amount_fen < 1 for one in returns):
+            raise IssuingError("a payment goes back once, and by more than nothing")
+        taken = self._claimed(card)
+        for one in returns:
+            if one[:2] in taken:
+                raise IssuingError(
+                    f"load {taken[one[:2]]} of this card returns its payment {one.sequence} already"
+                )
+
+    def _claimed(self, card: bytes) -> dict[tuple[int, bytes], int]:
+        """The payments that orders of a card return, with the counters of those orders; what was cancelled
+        is free again.
+        """
+        receipts = {
+            line["counter"]: r.parse(bytes.fromhex(line["record"])).amount_fen
+            for line in self._journal.lines
+            if line["kind"] == "receipt" and line["card"] == card.hex()
+        }
+        taken: dict[tuple[int, bytes], int] = {}
+        for line in self._journal.lines:
+            if line["kind"] == "load" and line["card"] == card.hex() and "returns" in line:
+                order = m.parse_load_order(bytes.fromhex(line["order"]))
+                if receipts.get(order.counter, order.amount_fen) == order.amount_fen:
+                    taken.update((one[:2], order.counter) for one in _returns_in(line))
+        return taken
+
+    def returns_of(self, receipt: r.Record) -> list[r.Owed]:
+        """The payments that went back to the card with the load of this receipt."""
+        for line in self._journal.lines:
+            if line["kind"] == "load" and line["card"] == receipt.card.hex():
+                order = m.parse_load_order(bytes.fromhex(line["order"]))
+                if (order.counter, order.amount_fen) == (r.load_counter(receipt), receipt.amount_fen):
+                    return _returns_in(line)
+        return []
 
     def _send_or_cancel(self, session: WalletSession, card: KnownCard, raw: bytes) -> r.Record:
         """Only an order of zero for the same counter makes sure that a refused one is never applied later."""
@@ -311,11 +362,12 @@ class Scheme:
                 self._send(session, card, self._order(replace(order, amount_fen=0)))
             raise
 
-    def _order(self, order: m.LoadOrder) -> bytes:
+    def _order(self, order: m.LoadOrder, returns: Sequence[r.Owed] = ()) -> bytes:
         raw = order.body() + self.key("issuer").sign(order.body())
-        self._journal.append(
-            {"kind": "load", "card": order.card.hex(), "counter": order.counter, "order": raw.hex()}
-        )
+        line = {"kind": "load", "card": order.card.hex(), "counter": order.counter, "order": raw.hex()}
+        if returns:
+            line["returns"] = [[one.sequence, one.body_digest.hex(), one.amount_fen] for one in returns]
+        self._journal.append(line)
         return raw
 
     def finish_load(self, link: CardLink, now: int) -> r.Record | None:
@@ -358,9 +410,14 @@ class Scheme:
 
     def orders(self) -> Iterator[bytes]:
         """Every load order (122 bytes), oldest first."""
+        for order, _ in self.load_orders():
+            yield order
+
+    def load_orders(self) -> Iterator[tuple[bytes, list[r.Owed]]]:
+        """Every load order (122 bytes) with the payments that it puts back on its card, oldest first."""
         for line in self._journal.lines:
             if line["kind"] == "load":
-                yield bytes.fromhex(line["order"])
+                yield bytes.fromhex(line["order"]), _returns_in(line)
 
     def receipts(self) -> Iterator[tuple[bytes, bytes]]:
         """Every load receipt (160 bytes) with its card's certificate (178 bytes), oldest first."""
@@ -398,6 +455,14 @@ class Scheme:
             end,
             public,
         )
+
+
+def _returns_in(line: dict[str, Any]) -> list[r.Owed]:
+    """The payments that the order in a line of the journal puts back on its card."""
+    return [
+        r.Owed(sequence, bytes.fromhex(digest), amount_fen)
+        for sequence, digest, amount_fen in line.get("returns", [])
+    ]
 
 
 def create_scheme(

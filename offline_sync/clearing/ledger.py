@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from hardwallet.records import PAYMENT
+from offline_sync.clearing import migration
 from offline_sync.clearing.prepared import CHUNK, PairLookup, Prepared, chunks
 from offline_sync.clearing.schema import (
     SCHEMA_VERSION,
@@ -485,12 +486,14 @@ class Ledger:
         self.insert_new(connection, meta, [{"key": key, "value": value} for key, value in wanted.items()])
         rows = connection.execute(sa.select(meta.c.key, meta.c.value)).all()
         found = {row.key: row.value for row in rows}
-        if found["schema"] != wanted["schema"]:
+        if found["scheme"] != scheme:
+            raise LedgerError(f"The ledger belongs to another scheme ({found['scheme'].hex()})")
+        if found["schema"] == b"\x01":
+            migration.upgrade(connection, self)
+        elif found["schema"] != wanted["schema"]:
             raise LedgerError(
                 "The ledger was written by another version of this program; bring it up to date"
             )
-        if found["scheme"] != scheme:
-            raise LedgerError(f"The ledger belongs to another scheme ({found['scheme'].hex()})")
 
 
 def _tells_more(new: Any, held: Any) -> Any:

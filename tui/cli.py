@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tui.commands import card, clearing, pos, readers, scheme, sync, terminal, trace
+from tui.commands import card, clearing, denylist, orders, pos, readers, scheme, sync, terminal, trace
 from tui.demo import demo
 from tui.errors import (
     EXIT_OK,
@@ -68,6 +68,8 @@ app.add_typer(card.app, name="card")
 app.add_typer(terminal.app, name="terminal")
 app.add_typer(pos.app, name="pos")
 sync.register(app)
+app.add_typer(denylist.app, name="denylist")
+app.add_typer(orders.app, name="orders")
 app.add_typer(clearing.app, name="clearing")
 app.add_typer(trace.app, name="trace")
 

@@ -294,6 +294,7 @@ def status(terminal: Terminal, key_file: KeyFile = None, as_json: AsJson = False
 
 def _status_data(session: "TerminalSession") -> dict[str, Any]:
     from pos_terminal.errors import ClockWrong
+    from tui.commands import denylist
     from tui.till import recent_sales, sale_data
 
     journal, certificate = session.journal, session.folder.identity.certificate
@@ -320,12 +321,15 @@ def _status_data(session: "TerminalSession") -> dict[str, Any]:
         "needs_review": [{"index": item.index, "reason": item.reason} for item in journal.needs_review()],
         "damaged": journal.quarantined(),
         "locked": journal.locked,
+        "denylist": denylist.status_data(session),
+        "orders": len(session.pouch),
         "clock": clock,
         "sales": [sale_data(sale) for sale in recent_sales(journal, _SALES_SHOWN)],
     }
 
 
 def _status_lines(data: dict[str, Any]) -> list[str]:
+    from tui.commands import denylist
     from tui.till import unfinished
 
     waiting = data["waiting"]
@@ -349,6 +353,8 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
                 say("{sent} of {all} entries", sent=data["acknowledged"], all=data["entries"]),
             ),
             (say("unfinished"), len(data["unresolved"]) or say("none")),
+            *((say("denylist"), line) for line in denylist.status_lines(data["denylist"])),
+            (say("orders for cards"), data["orders"] or say("none")),
             (say("needs review"), len(data["needs_review"]) or say("none")),
             *([(say("damaged entries"), len(data["damaged"]))] if data["damaged"] else []),
             *([(say("locked"), data["locked"])] if data["locked"] else []),

@@ -1,10 +1,10 @@
-"""Clearing in a process of its own: `python -m fleet.clearing_process SCHEME-FOLDER` prints `ready URL` and
-serves until SIGTERM."""
+"""Clearing in a process of its own: `python -m fleet.clearing_process SCHEME-FOLDER [AHEAD]` prints
+`ready URL` and serves until SIGTERM. AHEAD: seconds that its clock is ahead of this machine's."""
 
 import sys
 from pathlib import Path
 
-from fleet.open import open_clearing
+from fleet.open import open_clearing, system_clock
 from offline_sync.clearing.server import serve
 
 
@@ -13,11 +13,11 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main(scheme: Path) -> None:
+def main(scheme: Path, ahead_s: int = 0) -> None:
     """Serve the clearing of a scheme on a free port of loopback."""
-    with open_clearing(scheme) as clearing:
+    with open_clearing(scheme, clock=lambda: system_clock() + ahead_s) as clearing:
         serve(clearing, announce=_say)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from fleet.open import open_operator_client, system_clock
 from fleet.world import World, WorldTerminal
 from offline_sync.clearing.report import Report
+from offline_sync.client import ClearingClient
 from offline_sync.errors import SyncError
-from offline_sync.gateway import Backoff, Gateway, Queue, fetch
+from offline_sync.gateway import Backoff, Gateway, Queue
 from offline_sync.journal import Rejected, SqliteJournal
 from offline_sync.messages import Uploader
+from pos_terminal.ports import Clock
 
 _END_S: Final = 10
-_REPORT_PATH: Final = "/v1/report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A clearing that runs, by its address."""
+    """A clearing that runs: its address, and the acquiring operator as its client."""
 
     url: str
+    operator: ClearingClient
 
     def report(self) -> Report:
         """The report, over HTTP. Raises GatewayError."""
-        return msgspec.json.decode(fetch(self.url, _REPORT_PATH), type=Report)
+        return self.operator.report()
 
     def balance_fen(self, payee: bytes) -> int:
         """What a payee (8 bytes) was credited."""
@@ -53,16 +54,19 @@ class Service:
 
 
 @contextmanager
-def clearing_service(scheme: Path) -> Iterator[Service]:
-    """Clearing of the scheme, over HTTP on loopback, ended by SIGTERM afterwards."""
-    command = [sys.executable, "-m", "fleet.clearing_process", str(scheme)]
+def clearing_service(scheme: Path, clock: Clock = system_clock) -> Iterator[Service]:
+    """Clearing of the scheme, over HTTP on loopback, ended by SIGTERM afterwards. Its clock goes on from what
+    `clock` says now."""
+    ahead_s = clock() - system_clock()
+    command = [sys.executable, "-m", "fleet.clearing_process", str(scheme), str(ahead_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             word, _, url = line.strip().partition(" ")
             if word != "ready":
                 raise SyncError("clearing did not start")
-            yield Service(url)
+            with open_operator_client(scheme, url, clock=clock) as operator:
+                yield Service(url, operator)
         finally:
             process.terminate()
             process.wait(_END_S)
@@ -86,13 +90,14 @@ class _Watched:
         self.entries = journal.entries
         self.certificate = journal.certificate
         self.lock = journal.lock
+        self.proof = journal.proof
 
-    def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected]) -> None:
+    def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected], proof: bytes = b"") -> None:
         """Keep the acknowledgement, unless the power goes first."""
         self.arrival = Arrival(index, head_hash, len(rejected))
         if self._cut:
             raise _PowerCut
-        self._journal.acknowledge(index, head_hash, rejected)
+        self._journal.acknowledge(index, head_hash, rejected, proof)
 
 
 def send(world: World, terminal: WorldTerminal, url: str, *, cut: bool = False) -> Arrival:

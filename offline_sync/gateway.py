@@ -1,5 +1,4 @@
-"""Sends what waits to clearing, and writes it to a file where there is no network. The only importer of
-httpx.
+"""Sends what waits to clearing, and writes it to a file where there is no network.
 
 Nothing counts as sent before an acknowledgement with the operator's signature, for exactly what was sent, is
 durable in the journal. Whatever fails before that is tried again later with the same entries.
@@ -10,19 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, Self, overload
-
-import httpx
+from typing import BinaryIO, Final, Protocol, Self, TypeVar, overload
 
 from hardwallet.certificates import TrustBundle
 from offline_sync import messages, outbox
 from offline_sync.chain import Entry
+from offline_sync.client import ClearingClient, TerminalSigner, Transport
 from offline_sync.errors import (
     ClearingFailed,
-    ClearingNonsense,
-    ClearingRefused,
     ClearingSlow,
     ClearingUnreachable,
     ExportFailed,
@@ -33,9 +30,9 @@ from offline_sync.messages import Acknowledgement, Batch, Chained, Uploader
 from offline_sync.outbox import Limits
 from pos_terminal.ports import CardCertificate
 
-BATCHES_PATH: Final = "/v1/batches"
-_NO_CLEARING: Final = "something that is no clearing answered {}; check clearing's address"
 EXPORT_LIMIT_BYTES: Final = 1024 * 1024 * 1024
+
+_T = TypeVar("_T")
 
 Entropy = Callable[[int], bytes]
 Clock = Callable[[], int]
@@ -60,8 +57,11 @@ class Queue(Protocol):
     def certificate(self, digest: bytes) -> CardCertificate | None:
         """A card's certificate by its digest (8 bytes)."""
 
-    def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected]) -> None:
-        """Keep that clearing holds everything up to `index`."""
+    def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected], proof: bytes = b"") -> None:
+        """Keep that clearing holds everything up to `index`, and its acknowledgement as proof of that."""
+
+    def proof(self) -> bytes:
+        """The acknowledgement that reached furthest, as clearing sent it; empty when there is none."""
 
     def lock(self, reason: str) -> None:
         """Sell nothing any more."""
@@ -119,12 +119,13 @@ class Gateway:
         limits: Limits | None = None,
         timeout_s: float = 10.0,
         stopwatch: Callable[[], float] = time.monotonic,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """`url` is clearing's, without a path. `timeout_s` bounds each step of an exchange, and the whole
-        answer.
+        answer. The uploader signs the requests, too.
 
         `stopwatch` gives monotonic seconds. `transport` replaces the network, for tests and simulation.
+        Raises ClearingUnreachable when `url` is no address.
         """
         self._queue = queue
         self._uploader = uploader
@@ -134,27 +135,17 @@ class Gateway:
         self._entropy = entropy
         self._backoff = backoff or Backoff()
         self._limits = limits or Limits()
-        self._timeout_s = timeout_s
-        self._stopwatch = stopwatch
         self._running = threading.Lock()
         self._sending_to = 0
-        try:
-            self._client = httpx.Client(
-                base_url=url,
-                timeout=timeout_s,
-                follow_redirects=False,
-                transport=transport,
-                trust_env=False,
-                headers={"accept": "application/json", "accept-encoding": "identity"},
-            )
-            if self._client.base_url.scheme not in ("http", "https") or not self._client.base_url.host:
-                raise ClearingUnreachable(
-                    f"{url} is no address of a clearing; it looks like http://HOST:PORT"
-                )
-        except httpx.InvalidURL:
-            raise ClearingUnreachable(
-                f"{url} is no address of a clearing; it looks like http://HOST:PORT"
-            ) from None
+        self.client = ClearingClient(
+            url,
+            TerminalSigner(uploader.suite, uploader.certificate, uploader.key),
+            clock=clock,
+            entropy=entropy,
+            timeout_s=timeout_s,
+            stopwatch=stopwatch,
+            transport=transport,
+        )
 
     @property
     def sending_to(self) -> int:
@@ -172,9 +163,22 @@ class Gateway:
             finally:
                 self._sending_to = 0
 
+    def resend_lost(self) -> int:
+        """Send again what clearing acknowledged and no longer says it holds, because its books were put back
+        from a backup; how many entries. It is shown its own acknowledgement first.
+
+        What clearing says it holds is not signed: saying less only makes this terminal repeat itself, and
+        saying more is not believed. Raises GatewayError.
+        """
+        with self._running:
+            try:
+                return self._resend_lost()
+            finally:
+                self._sending_to = 0
+
     def close(self) -> None:
         """Let the connection go."""
-        self._client.close()
+        self.client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -182,41 +186,51 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def trying(self, ask: Callable[[], _T], failed: Callable[[str], None] = lambda _: None) -> _T:
+        """What `ask` gives, asked again after failures that may pass: as often as the backoff says, and not
+        before the time that clearing names. `failed` gets each reason. Raises GatewayError after the last.
+        """
+        failures = 0
+        while True:
+            try:
+                return ask()
+            except (ClearingUnreachable, ClearingSlow, ClearingFailed) as error:
+                failures += 1
+                failed(str(error))
+                if failures >= self._backoff.tries:
+                    raise
+                wait_s = self._backoff.wait_s(failures, self._entropy)
+                if isinstance(error, ClearingFailed):
+                    wait_s = max(wait_s, error.retry_after_s)
+                self._sleep(wait_s)
+
     def _send_all(self, progress: Callable[[Progress], None]) -> Outcome:
         begin = self._queue.acknowledged()
         total = self._queue.head()[0] - begin
-        batches = rejected = failures = 0
+        batches = rejected = 0
+
+        def sent() -> int:
+            return self._queue.acknowledged() - begin
+
+        def exchange() -> Acknowledgement | None:
+            return self._exchange_from(self._queue.acknowledged() + 1, self._limits)
+
         while True:
-            sealed = seal_next(
-                self._queue, self._uploader, self._queue.acknowledged() + 1, self._clock(), self._limits
-            )
-            if sealed is None:
-                return Outcome(self._queue.acknowledged() - begin, batches, rejected)
-            self._sending_to = sealed[0].last
-            try:
-                acknowledgement = self._exchange(*sealed)
-            except (ClearingUnreachable, ClearingSlow, ClearingFailed) as error:
-                failures += 1
-                sent = self._queue.acknowledged() - begin
-                progress(Progress(sent, total, str(error)))
-                if failures >= self._backoff.tries:
-                    raise
-                self._sleep(self._backoff.wait_s(failures, self._entropy))
-                continue
-            failures = 0
+            acknowledgement = self.trying(exchange, lambda why: progress(Progress(sent(), total, why)))
+            if acknowledgement is None:
+                return Outcome(sent(), batches, rejected)
             rejected += self._keep(acknowledgement)
             batches += 1
-            progress(Progress(self._queue.acknowledged() - begin, total))
+            progress(Progress(sent(), total))
 
-    def _exchange(self, batch: Batch, result: Chained) -> Acknowledgement:
-        """One upload, and clearing's acknowledgement once it is verified."""
-        raw = self._post(messages.encode(batch))
-        try:
-            acknowledgement = messages.decode_acknowledgement(raw)
-        except MessageMalformed as error:
-            raise ClearingNonsense(
-                f"clearing answered something that is no acknowledgement: {error}"
-            ) from None
+    def _exchange_from(self, first: int, limits: Limits) -> Acknowledgement | None:
+        """Upload what begins with entry `first`; clearing's acknowledgement once it is verified."""
+        sealed = seal_next(self._queue, self._uploader, first, self._clock(), limits)
+        if sealed is None:
+            return None
+        batch, result = sealed
+        self._sending_to = batch.last
+        acknowledgement = self.client.upload(batch)
         messages.check_acknowledgement(
             acknowledgement, self._trust, batch, result.head, self._uploader.certificate
         )
@@ -234,59 +248,32 @@ class Gateway:
                 f"{self._queue.head()[0]}: an old copy of the journal was put back"
             )
         rows = [Rejected(row.index, f"{row.code}: {row.reason}") for row in acknowledgement.rejections]
-        self._queue.acknowledge(acknowledgement.last, acknowledgement.head, rows)
+        proof = messages.encode(acknowledgement)
+        self._queue.acknowledge(acknowledgement.last, acknowledgement.head, rows, proof)
         return len(rows)
 
-    def _post(self, body: bytes) -> bytes:
-        """The body of a 200. Raises GatewayError for everything else."""
-        try:
-            headers = {"content-type": "application/json"}
-            with self._client.stream("POST", BATCHES_PATH, content=body, headers=headers) as response:
-                answer = self._read_bounded(response)
-                self._check_status(response, answer)
-                return answer
-        except httpx.TimeoutException:
-            raise ClearingSlow(
-                f"clearing did not answer within {self._timeout_s:g} s; what waits stays here, for later"
-            ) from None
-        except httpx.RemoteProtocolError as error:
-            raise ClearingFailed(f"clearing broke off its answer ({error}); what waits stays here") from None
-        except httpx.TransportError as error:
-            raise ClearingUnreachable(
-                f"clearing at {self._client.base_url} cannot be reached ({error}); what waits stays here"
-            ) from None
-        except httpx.HTTPError as error:
-            raise ClearingNonsense(f"clearing's answer cannot be read: {error}") from None
+    def _resend_lost(self) -> int:
+        held = self.trying(self.client.held)
+        proof = self._queue.proof()
+        acknowledged = self._queue.acknowledged()
+        missing = [(first, min(last, acknowledged)) for first, last in held.gaps if first <= acknowledged]
+        if held.highest < acknowledged:
+            missing.append((held.highest + 1, acknowledged))
+        if missing and proof:
+            shown = messages.decode_acknowledgement(proof)
+            self.trying(lambda: self.client.lost([shown]))
+        return sum(self._resend(first, last) for first, last in missing)
 
-    def _read_bounded(self, response: httpx.Response) -> bytes:
-        answer = bytearray()
-        latest = self._stopwatch() + self._timeout_s
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise ClearingNonsense("clearing's answer is packed, which nobody asked for; check its address")
-        for part in response.iter_bytes():
-            answer += part
-            if self._stopwatch() > latest:
-                raise ClearingSlow(
-                    f"clearing's answer took longer than {self._timeout_s:g} s; it is asked again later"
-                )
-            if len(answer) > messages.MAX_ACKNOWLEDGEMENT_BYTES:
-                raise ClearingNonsense("clearing's answer is too long; check its address")
-        return bytes(answer)
-
-    @staticmethod
-    def _check_status(response: httpx.Response, answer: bytes) -> None:
-        status = response.status_code
-        if status == httpx.codes.OK:
-            return
-        if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
-            raise ClearingFailed(f"clearing failed ({status}); what waits stays here and is sent later")
-        if status >= 400:
-            try:
-                failure = messages.decode_refusal(answer).error
-            except MessageMalformed:
-                raise ClearingNonsense(_NO_CLEARING.format(status)) from None
-            raise ClearingRefused(failure.code, failure.message)
-        raise ClearingNonsense(_NO_CLEARING.format(status))
+    def _resend(self, first: int, last: int) -> int:
+        at = first
+        while at <= last:
+            limits = replace(self._limits, entries=min(self._limits.entries, last - at + 1))
+            acknowledgement = self.trying(partial(self._exchange_from, at, limits))
+            if acknowledgement is None:
+                break
+            self._keep(acknowledgement)
+            at = acknowledgement.last + 1
+        return at - first
 
 
 def seal_next(
@@ -395,30 +382,3 @@ class Export(Sequence[Batch]):
 def read_export(path: Path) -> Export:
     """The uploads in an exported file. Raises ExportFailed when it is missing, too long or not whole."""
     return Export(path)
-
-
-def fetch(
-    url: str, path: str, *, timeout_s: float = 10.0, limit_bytes: int = messages.MAX_BATCH_BYTES
-) -> bytes:
-    """What clearing at `url` answers to GET `path`, at most `limit_bytes`. Raises GatewayError."""
-    try:
-        with (
-            httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) as client,
-            client.stream("GET", path) as response,
-        ):
-            answer = b""
-            for part in response.iter_raw():
-                answer += part
-                if len(answer) > limit_bytes:
-                    raise ClearingNonsense("clearing's answer is too long; check its address")
-            if response.status_code != httpx.codes.OK:
-                raise ClearingFailed(f"clearing answered {response.status_code} to {path}")
-            return answer
-    except httpx.InvalidURL:
-        raise ClearingUnreachable(
-            f"{url} is no address of a clearing; it looks like http://HOST:PORT"
-        ) from None
-    except httpx.TimeoutException:
-        raise ClearingSlow(f"clearing did not answer within {timeout_s:g} s") from None
-    except httpx.HTTPError as error:
-        raise ClearingUnreachable(f"clearing at {url} cannot be reached ({error})") from None

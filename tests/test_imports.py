@@ -29,7 +29,7 @@ PACKAGES = (
 DOORS = {
     "smartcard": "firmware_bridge.pcsc",
     "sqlite3": "offline_sync.journal",
-    "httpx": "offline_sync.gateway",
+    "httpx": "offline_sync.client",
     "sqlalchemy": "offline_sync.clearing",
     "starlette": "offline_sync.clearing",
     "uvicorn": "offline_sync.clearing",
@@ -129,7 +129,7 @@ def test_it_can_fail(module: str, source: str) -> None:
         ("firmware_bridge.pcsc", "from smartcard.scard import SCardTransmit"),
         ("firmware_bridge.pcsc.loop", "import smartcard"),
         ("offline_sync.journal", "import sqlite3"),
-        ("offline_sync.gateway", "import httpx"),
+        ("offline_sync.client", "import httpx"),
         ("offline_sync.clearing.http", "from starlette.applications import Starlette"),
         ("tui.cli", "import typer\nfrom fleet import demo\nimport firmware_bridge.readers"),
         ("fleet.city", "text = 'import sqlite3'  # import httpx"),

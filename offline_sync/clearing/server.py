@@ -8,9 +8,12 @@ from typing import Final
 import uvicorn
 
 from offline_sync.clearing import Clearing
-from offline_sync.clearing.service import application
+from offline_sync.clearing.service import Bounds, application
 from offline_sync.errors import ClearingError
 
+CONNECTIONS: Final = 256
+"""Connections and requests at one time; above them it answers 503."""
+HEADERS_BYTES: Final = 16 * 1024
 GRACE_S: Final = 5
 """How long requests under way may take to finish after SIGTERM."""
 
@@ -20,9 +23,15 @@ class CannotListen(ClearingError):
 
 
 def serve(
-    clearing: Clearing, host: str = "127.0.0.1", port: int = 0, *, announce: Callable[[str], None]
+    clearing: Clearing,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    announce: Callable[[str], None],
+    bounds: Bounds | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first. Port 0 takes any free one.
+    `bounds`: what it takes on.
 
     `announce` gets one line, `ready http://HOST:PORT`, once connections are taken. Raises CannotListen.
     """
@@ -30,8 +39,11 @@ def serve(
     bound_host, bound_port = listener.getsockname()[:2]
     shown = f"[{bound_host}]" if ":" in bound_host else bound_host
     config = uvicorn.Config(
-        application(clearing),
+        application(clearing, bounds),
         log_level="warning",
+        limit_concurrency=CONNECTIONS,
+        h11_max_incomplete_event_size=HEADERS_BYTES,
+        ws="none",
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,

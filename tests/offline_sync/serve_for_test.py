@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.ledger import Ledger
 from offline_sync.clearing.server import serve
+from offline_sync.clearing.service import Bounds
 from tests.offline_sync.factory import ACQUIRER, NOW, Scheme
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     clearing = Clearing(url, scheme.trust, {ACQUIRER: scheme.acquirer_key}, lambda: NOW)
     if "slowly" in sys.argv:
         stop_before_commit()
-    serve(clearing, announce=announce)
+    serve(clearing, announce=announce, bounds=Bounds(signed_rate=1000, unsigned_rate=1000))
     clearing.close()
 
 

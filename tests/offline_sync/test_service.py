@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,12 +19,15 @@ from offline_sync.clearing import server
 from offline_sync.errors import ClearingFailed, ClearingUnreachable
 from offline_sync.gateway import Backoff, Gateway
 from offline_sync.journal import SqliteJournal
+from offline_sync.requests import Signer
 from pos_terminal.ports import CardCertificate
 from pos_terminal.sale import SaleState
-from tests.offline_sync.factory import NOW, Scheme, Stream, Terminal, journal_of
+from tests.offline_sync.asking import acquirer_signer, issuer_signer, nonce, signed, terminal_signer
+from tests.offline_sync.factory import NOW, Scheme, Terminal, journal_of
 from tests.offline_sync.test_clearing import Till, own
 
 REPOSITORY = Path(__file__).parents[2]
+ORDER_OF_NOTHING = json.dumps({"orders": [{"order": b64encode(bytes(122)).decode()}]}).encode()
 
 
 class Served:
@@ -65,9 +69,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-def batch_of(scheme: Scheme, number: int) -> bytes:
+def batch_of(scheme: Scheme, number: int) -> tuple[bytes, Signer]:
     card, shop = scheme.card(number), scheme.terminal(number, 1, retail=True)
-    return messages.encode(Till(shop, [card]).add(own(scheme.payment(card, shop, 500))).batch())
+    batch = Till(shop, [card]).add(own(scheme.payment(card, shop, 500))).batch()
+    return messages.encode(batch), terminal_signer(shop)
+
+
+def ask(
+    served: Served, signer: Signer | None, method: str, path: str, content: bytes = b"", **options: Any
+) -> httpx.Response:
+    request = signed(signer, method, path, content, base=served.url, **options)
+    with httpx.Client() as client:
+        return client.send(request)
+
+
+def report_of(served: Served, scheme: Scheme) -> Any:
+    return ask(served, acquirer_signer(scheme), "GET", "/v1/report").json()
 
 
 def error_of(response: httpx.Response) -> str:
@@ -78,12 +95,12 @@ def error_of(response: httpx.Response) -> str:
 
 
 def test_an_upload_is_acknowledged_and_reported(served: Served, scheme: Scheme) -> None:
-    raw = batch_of(scheme, 50)
-    receipts = [httpx.post(served.url + "/v1/batches", content=raw) for _ in range(2)]
+    raw, shop = batch_of(scheme, 50)
+    receipts = [ask(served, shop, "POST", "/v1/batches", raw) for _ in range(2)]
     assert [receipt.status_code for receipt in receipts] == [200, 200]
     assert receipts[0].content == receipts[1].content
     assert messages.decode_acknowledgement(receipts[0].content).last == 1
-    report = httpx.get(served.url + "/v1/report").json()
+    report = report_of(served, scheme)
     assert report["conservation"]["ok"] is True
     assert {"payee": "0000002200000032", "balance_fen": 500}.items() <= report["payees"][0].items()
 
@@ -101,8 +118,10 @@ def test_health(served: Served) -> None:
         ("POST", "/v1/batches", b"\xff" * 100, 400, "malformed"),
         ("POST", "/v1/batches", b" " * (messages.MAX_BATCH_BYTES + 1), 413, "too-long"),
         ("POST", "/v1/loads", b"nonsense", 400, "malformed"),
-        ("POST", "/v1/loads", b'{"orders":["AAAA"]}', 422, "malformed"),
-        ("POST", "/v1/loads", b'{"receipts":[{"record":"","certificate":""}]}', 422, "card-certificate"),
+        ("POST", "/v1/loads", b'{"orders":["AAAA"]}', 400, "malformed"),
+        ("POST", "/v1/loads", b'{"orders":[{"order":"AAAA"}]}', 400, "malformed"),
+        ("POST", "/v1/loads", ORDER_OF_NOTHING, 422, "malformed"),
+        ("POST", "/v1/loads", b'{"receipts":[{"record":"","certificate":""}]}', 400, "malformed"),
         ("POST", "/v1/loads", b'{"orders":[' + b'"",' * 1_000 + b'""]}', 400, "malformed"),
         ("GET", "/v1/batches", b"", 405, "method"),
         ("POST", "/v1/report", b"", 405, "method"),
@@ -111,23 +130,25 @@ def test_health(served: Served) -> None:
     ],
 )
 def test_what_is_wrong_is_told_in_json(
-    served: Served, method: str, path: str, content: bytes, status: int, code: str
+    served: Served, scheme: Scheme, method: str, path: str, content: bytes, status: int, code: str
 ) -> None:
-    response = httpx.request(method, served.url + path, content=content)
+    signer = terminal_signer(scheme.terminal(52, 1)) if path == "/v1/batches" else issuer_signer(scheme)
+    response = ask(served, signer, method, path, content)
     assert (response.status_code, error_of(response)) == (status, code)
 
 
 def test_an_altered_upload_is_told(served: Served, scheme: Scheme) -> None:
-    fields = json.loads(batch_of(scheme, 51))
+    raw, shop = batch_of(scheme, 51)
+    fields = json.loads(raw)
     fields["time_s"] -= 1
-    response = httpx.post(served.url + "/v1/batches", json=fields)
+    response = ask(served, shop, "POST", "/v1/batches", json.dumps(fields).encode())
     assert (response.status_code, error_of(response)) == (422, "altered")
 
 
 def test_loads_over_http(served: Served, scheme: Scheme) -> None:
     card = scheme.card(60)
     content = {
-        "orders": [b64encode(scheme.load_order(card, 1, 700)).decode()],
+        "orders": [{"order": b64encode(scheme.load_order(card, 1, 700)).decode()}],
         "receipts": [
             {
                 "record": b64encode(scheme.load(card, 700).raw).decode(),
@@ -135,7 +156,8 @@ def test_loads_over_http(served: Served, scheme: Scheme) -> None:
             }
         ],
     }
-    answers = [httpx.post(served.url + "/v1/loads", json=content).json() for _ in range(2)]
+    raw = json.dumps(content).encode()
+    answers = [ask(served, issuer_signer(scheme), "POST", "/v1/loads", raw).json() for _ in range(2)]
     assert answers == [
         {"orders": 1, "receipts": 1, "booked": 1},
         {"orders": 1, "receipts": 1, "booked": 0},
@@ -188,7 +210,7 @@ def send(url: str, store: SqliteJournal, terminal: Terminal, scheme: Scheme) -> 
         url,
         clock=lambda: NOW,
         sleep=lambda _: None,
-        entropy=Stream("wait"),
+        entropy=lambda length: nonce() if length == 16 else bytes(length),
         backoff=Backoff(tries=1),
     ) as gateway:
         return gateway.send().entries
@@ -206,11 +228,11 @@ def test_killed_in_mid_batch_and_sent_again(tmp_path: Path, scheme: Scheme) -> N
             kill_when_booking(running, store, terminal, scheme)
         assert store.acknowledged() == 0
         with serving(ledger) as running:
-            before = httpx.get(running.url + "/v1/report").json()
+            before = report_of(running, scheme)
             assert before["conservation"]["ok"]
             assert before["payments"] == 0
             assert send(running.url, store, terminal, scheme) == 20
-            after = httpx.get(running.url + "/v1/report").json()
+            after = report_of(running, scheme)
     assert after["conservation"]["ok"]
     assert after["conservation"]["payees_fen"] == 2_000
     assert store_is_sent(after)

@@ -1,0 +1,66 @@
+"""Signed requests, made by hand where a test wants one that no client would send."""
+
+from itertools import count
+from typing import Any
+
+import httpx
+
+from offline_sync.requests import OperatorSigner, Signer, TerminalSigner
+from tests.offline_sync.factory import NOW, Scheme, Terminal
+
+_nonces = count(1)
+
+
+def nonce() -> bytes:
+    """16 bytes that no other request of this run has."""
+    return next(_nonces).to_bytes(16, "big")
+
+
+def terminal_signer(terminal: Terminal) -> TerminalSigner:
+    """Signs as a terminal does."""
+    return TerminalSigner(terminal.uploader.suite, terminal.uploader.certificate, terminal.uploader.key)
+
+
+def acquirer_signer(scheme: Scheme) -> OperatorSigner:
+    """Signs as the scheme's acquiring operator does."""
+    return OperatorSigner(scheme.suite, scheme.acquirer, scheme.acquirer_key)
+
+
+def issuer_signer(scheme: Scheme) -> OperatorSigner:
+    """Signs as the scheme's issuing operator does."""
+    return OperatorSigner(scheme.suite, scheme.issuer, scheme.issuer_key)
+
+
+def signed(
+    signer: Signer | None,
+    method: str,
+    path: str,
+    content: bytes = b"",
+    *,
+    media: str = "application/json",
+    time_s: int = NOW,
+    base: str = "http://clearing",
+    **headers: str,
+) -> httpx.Request:
+    """A request with its signature; None signs nothing. `path` may hold a query."""
+    media_header = {"content-type": media} if method == "POST" else {}
+    request = httpx.Request(method, base + path, content=content, headers=media_header | headers)
+    if signer is not None:
+        request.headers["authorization"] = signer.authorization(
+            method, request.url.raw_path, content, time_s, nonce()
+        )
+    return request
+
+
+class Asker:
+    """Asks one clearing by hand."""
+
+    def __init__(self, client: httpx.Client, base: str) -> None:
+        self.client = client
+        self.base = base
+
+    def ask(
+        self, signer: Signer | None, method: str, path: str, content: bytes = b"", **options: Any
+    ) -> httpx.Response:
+        """The answer to a request that is signed now."""
+        return self.client.send(signed(signer, method, path, content, base=self.base, **options))

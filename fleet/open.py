@@ -160,7 +160,7 @@ def open_clearing(
     from offline_sync.clearing import Clearing  # loads SQLAlchemy, which a tap has no need of
 
     with open_issuing(folder, key_file, entropy=entropy) as scheme:
-        trust, keys = scheme.trust.bundle, {ACQUIRER: scheme.key("acquirer")}
+        trust, keys = scheme.trust.bundle, scheme.clearing_keys()
         orders, receipts = list(scheme.load_orders()), list(scheme.receipts())
     clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock)
     try:

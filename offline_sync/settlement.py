@@ -432,7 +432,7 @@ def _header(lines: _Lines, trust: TrustBundle) -> Header:
         raise SettlementRefused("cut-off", "the file is empty; fetch it again")
     if line == NAMES_LINE:
         raise SettlementRefused(
-            "unsigned", "this is a list that nobody signed; say so if it is to be taken all the same"
+            "unsigned", "this is a list that nobody signed; take it with --unsigned-theirs, if that is meant"
         )
     version = _VERSION_OF.fullmatch(line)
     if version is None:
@@ -525,17 +525,16 @@ def _check_signature(trust: TrustBundle, header: Header, totals: Totals, seal: S
     """That the payee's own acquiring operator signed, under a certificate that this scheme knows."""
     try:
         operator = certificates.parse(seal.certificate)
-        known = next((one for one in trust.operators if one == operator), None)
-        if known is None:
+        if operator not in trust.operators:
             raise AuthorityUnknown(
                 "the certificate in the file is no operator's of this scheme; bring this machine's operator "
                 "list up to date"
             )
-        if not known.klass & CLASS_ACQUIRING or header.payee[:4] != known.operator:
-            raise CertificateRefused("the file is not signed by the payee's own acquiring operator")
-        certificates.check_dates(known, header.closed_s)
-        signed = message(trust.suite, known, header, totals, seal.rows_hash)
-        trust.suite.verifying_key(known.public).verify(seal.signature, signed)
+        number = header.payee[:4]
+        if operator.operator != number:
+            raise CertificateRefused("it is not by the payee's own acquiring operator")
+        signed = message(trust.suite, operator, header, totals, seal.rows_hash)
+        trust.verify_signed(number, CLASS_ACQUIRING, signed, seal.signature, header.closed_s)
     except (Malformed, AuthorityUnknown, CertificateRefused) as error:
         raise SettlementRefused("operator", f"the file's signature is refused: {error}") from None
     except SignatureInvalid:

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from tui.commands import card, clearing, denylist, orders, pos, readers, scheme, sync, terminal, trace
+from tui.commands import (
+    card,
+    clearing,
+    denylist,
+    orders,
+    pos,
+    readers,
+    scheme,
+    settlement,
+    sync,
+    terminal,
+    trace,
+)
 from tui.demo import demo
 from tui.errors import (
     EXIT_OK,
@@ -70,6 +82,7 @@ app.add_typer(pos.app, name="pos")
 sync.register(app)
 app.add_typer(denylist.app, name="denylist")
 app.add_typer(orders.app, name="orders")
+settlement.register(clearing.app)
 app.add_typer(clearing.app, name="clearing")
 app.add_typer(trace.app, name="trace")
 

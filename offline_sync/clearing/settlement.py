@@ -328,7 +328,7 @@ class Settlements:
                         f"The books no longer give what closing {key[0]} holds of payee "
                         f"{lines.one.header.payee.hex()}: they were altered since; restore a backup"
                     )
-                if seal is None:
+                if seal is None or not self._stands(seal, lines.one.header.payee):
                     seal = self._seal(lines)
                     new.append(
                         {
@@ -340,9 +340,26 @@ class Settlements:
                         }
                     )
                 seals.append(seal)
-            if new:
-                connection.execute(sa.insert(settlement_seals), new)
+            self._keep_seals(connection, new, kept)
         return seals
+
+    @staticmethod
+    def _keep_seals(
+        connection: Connection, new: list[dict[str, Any]], kept: Mapping[tuple[int, int], Seal]
+    ) -> None:
+        c = settlement_seals.c
+        for row in new:
+            key = row["closing"], row["account"]
+            if key in kept:
+                connection.execute(
+                    sa.delete(settlement_seals).where(c.closing == key[0], c.account == key[1])
+                )
+        if new:
+            connection.execute(sa.insert(settlement_seals), new)
+
+    def _stands(self, seal: Seal, payee: bytes) -> bool:
+        """Whether readers take the seal still: what a revoked certificate signed is signed anew."""
+        return any(one.to_bytes() == seal.certificate for one in self._trust.current(payee[:4]))
 
     def _seal(self, lines: "_Lines") -> Seal:
         one = lines.one
@@ -359,8 +376,8 @@ class Settlements:
             raise SettlementError(
                 f"operator {number.hex()} is not served here and signs its settlement itself"
             )
-        for certificate in self._trust.operators:
-            if certificate.operator == number and certificate.public == key.public:
+        for certificate in self._trust.current(number):
+            if certificate.public == key.public:
                 return certificate, key
         raise SettlementError(
             f"no certificate of operator {number.hex()} fits its key; bring the list up to date"

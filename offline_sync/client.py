@@ -41,13 +41,17 @@ from offline_sync.surface import (
 )
 
 if TYPE_CHECKING:
+    from offline_sync.clearing.disputes import DisputeLine
     from offline_sync.clearing.report import Report
+    from offline_sync.clearing.settlement import Closing
 
 __all__ = ["ClearingClient", "OperatorSigner", "Signer", "TerminalSigner", "Transport"]
 
 Transport = httpx.BaseTransport
 """What may stand in for the network, in tests and simulations."""
 
+SLOWEST_BYTES_S: Final = 16 * 1024
+"""An answer may take the time limit, and as long as this rate needs for its length."""
 RETRY_AFTER_LIMIT_S: Final = 300.0
 """The longest that a clearing may ask to be left alone."""
 _NO_CLEARING: Final = "something that is no clearing answered {}; check clearing's address"
@@ -77,7 +81,8 @@ class ClearingClient:
     ) -> None:
         """`url` is clearing's, without a path. `identity` signs the requests, at the time of `clock`
         (seconds since 1970) and with nonces from `entropy`. `timeout_s` bounds each step of an exchange, and
-        the whole answer. `stopwatch` gives monotonic seconds. `transport` replaces the network.
+        with SLOWEST_BYTES_S the whole answer. `stopwatch` gives monotonic seconds. `transport` replaces
+        the network.
 
         Raises ClearingUnreachable when `url` is no address.
         """
@@ -204,6 +209,36 @@ class ClearingClient:
 
         return _decoded(self._get(surface.REPORT, {}, surface.MAX_REPORT_BYTES), Report)
 
+    def disputes(self, after: str = "") -> "list[DisputeLine]":
+        """GET /v1/disputes: evidence, by rising digest, at most 1,000 pieces behind the digest `after` (64
+        hex digits). Raises GatewayError."""
+        from offline_sync.clearing.disputes import DisputeLine
+
+        return _decoded(
+            self._get(surface.DISPUTES, {"after": after}, surface.MAX_REPORT_BYTES), list[DisputeLine]
+        )
+
+    def dispute(self, digest: str) -> bytes:
+        """GET /v1/disputes/{digest}: a dispute file (docs/disputes.md). Raises GatewayError."""
+        return self._get(f"{surface.DISPUTES}/{digest}", {}, surface.MAX_SMALL_BYTES)
+
+    # ------------------------------------------------------- for acquiring operators, and payees' terminals
+
+    def settlements(self, after: int = 0) -> "list[Closing]":
+        """GET /v1/settlements: days that were closed, with numbers above `after`, at most 1,000; to a
+        terminal those of its payee. Raises GatewayError."""
+        from offline_sync.clearing.settlement import Closing
+
+        return _decoded(
+            self._get(surface.SETTLEMENTS, {"after": str(after)}, surface.MAX_REPORT_BYTES), list[Closing]
+        )
+
+    def settlement(self, number: int, payee: bytes) -> bytes:
+        """GET /v1/settlements/{number}/{payee}: the signed settlement file of a payee (8 bytes), at most
+        512 MB; verify it with offline_sync/settlement.py. Raises GatewayError."""
+        path = f"{surface.SETTLEMENTS}/{number}/{payee.hex()}"
+        return self._get(path, {}, surface.MAX_SETTLEMENT_BYTES)
+
     # ------------------------------------------------------------------------------------- for everybody
 
     def health(self) -> None:
@@ -238,6 +273,8 @@ class ClearingClient:
 
     def _exchange(self, request: httpx.Request, body: bytes, limit: int) -> _Answer:
         """A 200, or 204. Raises GatewayError for everything else."""
+        if self._http.is_closed:
+            raise ClearingUnreachable("this client of clearing was closed; make a new one")
         if self._identity is not None:
             request.headers["authorization"] = self._identity.authorization(
                 request.method, request.url.raw_path, body, self._clock(), self._entropy(NONCE_LENGTH)
@@ -270,7 +307,7 @@ class ClearingClient:
             raise ClearingNonsense("clearing's answer is packed, which nobody asked for; check its address")
         for part in response.iter_bytes():
             answer += part
-            if self._stopwatch() > latest:
+            if self._stopwatch() > latest + len(answer) / SLOWEST_BYTES_S:
                 raise ClearingSlow(
                     f"clearing's answer took longer than {self._timeout_s:g} s; it is asked again later"
                 )

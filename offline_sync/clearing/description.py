@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from offline_sync import surface
-from offline_sync.clearing.routes import ANYBODY, OPERATIONS, Operation
+from offline_sync.clearing.routes import ANYBODY, JSON, OPERATIONS, Operation
 from offline_sync.messages import Refusal
 from offline_sync.requests import AUTHENTICATION, WINDOW_S
 
@@ -123,12 +123,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "required": True,
             "description": f"At most {operation.limit_bytes} bytes.",
             "x-max-bytes": operation.limit_bytes,
-            "content": {operation.body_media: _media(operation.body)},
+            "content": {operation.body_media: _media(operation.body, operation.body_media)},
         }
     found["responses"] = {
         "200": {
             "description": HTTPStatus.OK.phrase,
-            "content": {operation.answer_media: _media(operation.answer)},
+            "content": {operation.answer_media: _media(operation.answer, operation.answer_media)},
         }
     }
     if operation.newer:
@@ -139,9 +139,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return found
 
 
-def _media(kind: Any) -> dict[str, Any]:
+def _media(kind: Any, media: str) -> dict[str, Any]:
     if kind is bytes:
-        return {}  # OpenAPI 3.1: raw bytes have no schema
+        return {"schema": {"type": "object"}} if media == JSON else {}  # OpenAPI 3.1: raw bytes have none
     (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
     return {"schema": schema}
 

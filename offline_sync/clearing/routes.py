@@ -4,13 +4,18 @@ service.py answers by it, description.py writes docs/openapi.json from it, docs/
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
+from hardwallet import records
 from offline_sync import messages, surface
 from offline_sync.clearing import Clearing
+from offline_sync.clearing.disputes import DisputeLine
 from offline_sync.clearing.report import Report
+from offline_sync.clearing.settlement import LIST_LIMIT, Closing
 from offline_sync.errors import RequestRefused
 from offline_sync.messages import Acknowledgement, Batch
 from offline_sync.requests import Caller, Role
@@ -24,15 +29,19 @@ from offline_sync.surface import (
     Lost,
     LostNoted,
     NewOrders,
+    Owed,
     Published,
+    Return,
 )
 
 JSON: Final = "application/json"
 OCTETS: Final = "application/octet-stream"
+CSV: Final = "text/csv; charset=utf-8"
 ANYBODY: Final[frozenset[Role]] = frozenset()
 TERMINALS: Final = frozenset({Role.TERMINAL})
 ISSUERS: Final = frozenset({Role.ISSUER})
 OPERATORS: Final = frozenset({Role.ISSUER, Role.ACQUIRER})
+SETTLED: Final = frozenset({Role.TERMINAL, Role.ACQUIRER})
 EVERYBODY: Final = TERMINALS | OPERATORS
 
 
@@ -69,8 +78,8 @@ class Parameter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One request. `roles` empty: anybody, unsigned. `body` None: there is none; `bytes`: as it comes.
-    `answer` `bytes`: the file itself. `newer`: 204 when nothing is newer. `refusals`: codes beside those
-    that every operation has."""
+    `answer` `bytes`: the file itself, of type `media`. `newer`: 204 when nothing is newer. `refusals`: codes
+    beside those that every operation has."""
 
     method: str
     path: str
@@ -83,6 +92,7 @@ class Operation:
     limit_bytes: int = 0
     parameters: tuple[Parameter, ...] = ()
     newer: bool = False
+    media: str = OCTETS
     refusals: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -93,7 +103,7 @@ class Operation:
     @property
     def answer_media(self) -> str:
         """The media type of the answer."""
-        return OCTETS if self.answer is bytes else JSON
+        return self.media if self.answer is bytes else JSON
 
 
 _CARD: Final = Parameter("card", "[0-9a-f]{16}", "A card's number, 16 hex digits.")
@@ -105,6 +115,7 @@ _FROM: Final = Parameter("from", _NUMBER, "The version that is held already; 0: 
 _AFTER: Final = Parameter(
     "after", _NUMBER, "`last` of the answer before; 0: from the beginning.", default="0"
 )
+_DIGEST: Final = "[0-9a-f]{64}"
 _NOTICES: Final = ("malformed", "too-long", "scheme", "signature", "older", "conflict")
 
 
@@ -155,13 +166,17 @@ def _publish_authorities(clearing: Clearing, asked: Asked) -> Published:
 def _loads(clearing: Clearing, asked: Asked) -> LoadsBooked:
     handed: Loads = asked.body
     for one in handed.orders:
-        clearing.book_order(one.order)
+        clearing.book_order(one.order, [records.Owed(*msgspec.structs.astuple(each)) for each in one.returns])
     booked = sum(clearing.book_load(one.record, one.certificate) for one in handed.receipts)
     return LoadsBooked(len(handed.orders), len(handed.receipts), booked)
 
 
 def _arrived(clearing: Clearing, asked: Asked) -> Arrived:
     return Arrived(*clearing.arrived(_own_card(asked)))
+
+
+def _owed(clearing: Clearing, asked: Asked) -> Owed:
+    return Owed([Return(*one) for one in clearing.owed(_own_card(asked))])
 
 
 def _own_card(asked: Asked) -> bytes:
@@ -174,6 +189,32 @@ def _own_card(asked: Asked) -> bytes:
 
 def _report(clearing: Clearing, _: Asked) -> Report:
     return clearing.report()
+
+
+def _settlements(clearing: Clearing, asked: Asked) -> list[Closing]:
+    """A terminal sees its own payee's."""
+    caller = asked.known
+    payee = caller.certificate.payee if Role.TERMINAL in caller.roles else None
+    return clearing.settlements(payee, after=int(asked.values["after"]), limit=LIST_LIMIT)
+
+
+def _settlement(clearing: Clearing, asked: Asked) -> Iterator[bytes]:
+    caller, payee = asked.known, bytes.fromhex(asked.values["payee"])
+    certificate = caller.certificate
+    is_own = (
+        payee == certificate.payee if Role.TERMINAL in caller.roles else payee[:4] == certificate.operator
+    )
+    if not is_own:
+        raise RequestRefused("role", "the settlement file is for somebody else")
+    return clearing.settlement(int(asked.values["number"]), payee)
+
+
+def _disputes(clearing: Clearing, asked: Asked) -> list[DisputeLine]:
+    return clearing.disputes(bytes.fromhex(asked.values["after"]))
+
+
+def _dispute(clearing: Clearing, asked: Asked) -> bytes:
+    return clearing.dispute(bytes.fromhex(asked.values["digest"]))
 
 
 def _health(clearing: Clearing, _: Asked) -> Health:
@@ -309,6 +350,67 @@ OPERATIONS: Final = (
         parameters=(_CARD,),
         answer=Arrived,
         run=_arrived,
+    ),
+    Operation(
+        method="GET",
+        path=surface.OWED,
+        name="owed",
+        meaning="What a card paid that goes back to it, and that no load order holds yet.",
+        roles=ISSUERS,
+        parameters=(_CARD,),
+        answer=Owed,
+        run=_owed,
+    ),
+    Operation(
+        method="GET",
+        path=surface.SETTLEMENTS,
+        name="settlements",
+        meaning="Days that were closed, by rising number, at most 1,000; to a terminal those of its payee.",
+        roles=SETTLED,
+        parameters=(Parameter("after", _NUMBER, "The number of the last one known; 0: none.", default="0"),),
+        answer=list[Closing],
+        run=_settlements,
+    ),
+    Operation(
+        method="GET",
+        path=surface.SETTLEMENTS + "/{number}/{payee}",
+        name="settlement",
+        meaning="The signed settlement file of a payee (docs/settlement.md); the same bytes every time.",
+        roles=SETTLED,
+        parameters=(
+            Parameter("number", _NUMBER, "The number of the closing.", "path"),
+            Parameter("payee", "[0-9a-f]{16}", "The payee, 16 hex digits.", "path"),
+        ),
+        answer=bytes,
+        media=CSV,
+        refusals={404: ("not-found",), 422: ("settlement",)},
+        run=_settlement,
+    ),
+    Operation(
+        method="GET",
+        path=surface.DISPUTES,
+        name="disputes",
+        meaning="Evidence, by rising digest, at most 1,000 pieces.",
+        roles=OPERATORS,
+        parameters=(
+            Parameter(
+                "after", f"({_DIGEST})?", "The last digest known, 64 hex digits, or nothing.", default=""
+            ),
+        ),
+        answer=list[DisputeLine],
+        run=_disputes,
+    ),
+    Operation(
+        method="GET",
+        path=surface.DISPUTES + "/{digest}",
+        name="dispute",
+        meaning="The dispute file of a piece of evidence, for a third party to judge (docs/disputes.md).",
+        roles=OPERATORS,
+        parameters=(Parameter("digest", _DIGEST, "Its digest, 64 hex digits.", "path"),),
+        answer=bytes,
+        media=JSON,
+        refusals={404: ("not-found",)},
+        run=_dispute,
     ),
     Operation(
         method="GET",

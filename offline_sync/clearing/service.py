@@ -9,32 +9,37 @@ query or a body.
 import asyncio
 import logging
 import math
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from offline_sync import messages
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.description import EVERY
 from offline_sync.clearing.rates import Rates
-from offline_sync.clearing.routes import JSON, OCTETS, Asked, Operation
+from offline_sync.clearing.routes import JSON, Asked, Operation
 from offline_sync.errors import (
     BatchRefused,
     LedgerError,
     MessageMalformed,
+    NoDispute,
     NoticeRefused,
     RecordRefused,
     RequestRefused,
+    SettlementError,
+    SettlementMissing,
 )
 from offline_sync.messages import Failure, Refusal
 from offline_sync.requests import (
@@ -150,6 +155,10 @@ class _Service:
             return _refusal(_Refused(400, "malformed", str(error)))
         except _REFUSED as error:
             return _refusal(_Refused(422, error.code, str(error)))
+        except (NoDispute, SettlementMissing) as error:
+            return _refusal(_Refused(404, "not-found", str(error)))
+        except SettlementError as error:
+            return _refusal(_Refused(422, "settlement", str(error)))
         except LedgerError as error:
             _log.error("%s", error)
             return _refusal(_Refused(503, "ledger", str(error), 5))
@@ -182,9 +191,11 @@ class _Service:
         result = operation.run(self._clearing, Asked(caller, values, _decoded(operation, body)))
         if result is None:
             return Response(status_code=204, headers=_HEADERS)
-        if operation.answer is bytes:
-            return Response(result, media_type=OCTETS, headers=_HEADERS)
-        return _json(result)
+        if operation.answer is not bytes:
+            return _json(result)
+        if isinstance(result, bytes):
+            return Response(result, headers=_HEADERS | {"content-type": operation.answer_media})
+        return _file(operation, result)
 
     async def _follow_authorities(self) -> None:
         now = self._stopwatch()
@@ -283,6 +294,27 @@ class _Service:
         _log.info("%s %s %d %.1f ms %s", operation.method, operation.path, status, took_ms, name)
 
 
+def _file(operation: Operation, parts: Iterator[bytes]) -> Response:
+    """A file in parts: whole on the disk before the first byte of it goes out, so that half of one never
+    looks like all of it."""
+    spooled = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it has been sent
+    try:
+        for part in parts:
+            spooled.write(part)
+        length = spooled.tell()
+        spooled.seek(0)
+    except BaseException:
+        spooled.close()
+        raise
+    headers = {"content-type": operation.answer_media, "content-length": str(length)}
+    return StreamingResponse(
+        iter(lambda: spooled.read(_CHUNK_BYTES), b""),
+        headers=_HEADERS | headers,
+        background=BackgroundTask(spooled.close),
+    )
+
+
+_CHUNK_BYTES: Final = 256 * 1024
 _HEADERS: Final = {"cache-control": "no-store"}
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     one.name: msgspec.json.Decoder(one.body) for one in EVERY if one.body not in (None, bytes)

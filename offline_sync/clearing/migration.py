@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from hardwallet.errors import Malformed
 from hardwallet.records import PAYMENT, parse
 from offline_sync.clearing import losses, returns
 from offline_sync.clearing.schema import (
@@ -21,6 +22,7 @@ from offline_sync.clearing.schema import (
     sales_by_reference,
     ungranted,
 )
+from offline_sync.errors import LedgerError
 from pos_terminal.sale import SaleState
 
 if TYPE_CHECKING:
@@ -37,9 +39,7 @@ def upgrade(connection: Connection, ledger: "Ledger") -> None:
     returns.settle(connection, ledger, connection.scalars(sa.select(ungranted.c.record)).all())
     _find_forks(connection, ledger)
     losses.settle(connection, ledger, connection.scalars(sa.select(forks.c.card)).all())
-    connection.execute(
-        sa.update(meta).where(meta.c.key == "schema").values(value=bytes((SCHEMA_VERSION,)))
-    )
+    connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=bytes((SCHEMA_VERSION,))))
 
 
 def _read_records(connection: Connection, ledger: "Ledger") -> None:
@@ -55,7 +55,12 @@ def _read_records(connection: Connection, ledger: "Ledger") -> None:
         ).all()
         if not rows:
             return
-        parsed = [(number, state, parse(raw)) for number, state, raw in rows]
+        try:
+            parsed = [(number, state, parse(raw)) for number, state, raw in rows]
+        except Malformed as error:
+            raise LedgerError(
+                f"The ledger can't be brought up to date, restore it from a backup: {error}"
+            ) from None
         connection.execute(change, [{"number": n, "balance": record.balance_fen} for n, _, record in parsed])
         found = [
             returns.row_of(number, record)

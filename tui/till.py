@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.open import TerminalSession
-from hardwallet.records import RETAIL, Record, parse
+from hardwallet.records import LOAD, PAYMENT, REFUND, RETAIL, Record, parse
 from offline_sync import chain
 from offline_sync.chain import Kind
 from offline_sync.journal import SqliteJournal
 from pos_terminal.errors import NoSuchSale, SaleOpen
+from pos_terminal.inquiry import Inquiry, Line
 from pos_terminal.receipts import receipt, record_code
 from pos_terminal.refund import Refund, open_refunds, refund_terms
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
 from pos_terminal.terminal import Charge, Fare, service_day
 from tui.errors import BadUsage
-from tui.text import LOCAL_ZONE, say, table, yuan
+from tui.text import LOCAL_ZONE, facts, say, table, when, yuan
 
 _CHUNK = 500
+_KINDS = {PAYMENT: "payment", LOAD: "load", REFUND: "refund"}
 _CARD_AND_SEQUENCE = re.compile(r"([0-9a-fA-F]{16}):([0-9]{1,10})")
 
 
@@ -195,6 +197,60 @@ def phase_lines(tap: Tap, *, modelled: bool) -> list[str]:
         *([f"{sum(phase.modelled_ms for phase in tap.phases.values()):.1f}"] if modelled else []),
     ]
     return table(heads, [*rows, total], right=range(1, len(heads)))
+
+
+def inquiry_data(found: Inquiry) -> dict[str, Any]:
+    """What a card shows, for programs."""
+    return {
+        "card": found.card.hex(),
+        "balance_fen": found.balance_fen,
+        "blocked": found.blocked,
+        "denied": found.denied,
+        "reason": found.reason,
+        "records": [
+            {
+                **record_data(line.record),
+                "kind": _KINDS[line.record.kind],
+                "payee": line.record.payee.hex(),
+                "time_s": line.record.time_s,
+                "here": line.answer.name.lower() if line.answer is not None else None,
+                "unratified": line.unratified,
+            }
+            for line in found.lines
+        ],
+        "unfinished": [sale_data(sale) for sale in found.unfinished],
+    }
+
+
+def inquiry_lines(found: Inquiry) -> list[str]:
+    """What a card shows, for people."""
+    rows: list[tuple[str, object]] = [(say("card"), found.card.hex() or say("not read"))]
+    if found.balance_fen is not None:
+        rows.append((say("balance"), f"CNY {yuan(found.balance_fen)}"))
+    if found.blocked:
+        rows.append((say("blocked"), say("by its issuer")))
+    if found.denied:
+        rows.append((say("refused"), say("the card is on its issuer's denylist")))
+    lines = facts(rows)
+    if found.lines:
+        heads = [say("sequence"), say("time"), say("amount"), say("what"), say("to"), say("here")]
+        lines += ["", *table(heads, map(_inquiry_row, found.lines), right=(0, 2))]
+    lines += [say("Unfinished: {what}.", what=unfinished(sale_data(sale))) for sale in found.unfinished]
+    if found.reason:
+        lines.append(say("Not read to the end: {reason}.", reason=found.reason.rstrip(".")))
+    return lines
+
+
+def _inquiry_row(line: Line) -> tuple[object, ...]:
+    record = line.record
+    return (
+        record.sequence,
+        when(record.time_s),
+        yuan(record.amount_fen),
+        say(_KINDS[record.kind]),
+        record.payee.hex(),
+        say(line.answer.words) if line.answer is not None else "",
+    )
 
 
 def receipt_text(record: Record, state: SaleState, language: str) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fleet.open import TerminalSession
     from hardwallet.denylist import Denylist
 
+_DAY_S = 86_400
+
 app = typer.Typer(help="The list of cards that an issuer refuses.")
 
 
@@ -90,12 +92,12 @@ def card_number(text: str) -> bytes:
 
 
 def list_data(held: "Denylist", session: "TerminalSession") -> dict[str, Any]:
-    """A list that a terminal holds, for programs. `age_s` by the terminal's clock."""
+    """A list that a terminal holds, for programs. Its age is by the terminal's clock, in whole days."""
     return {
         "operator": held.operator.hex(),
         "version": held.version,
         "time_s": held.time_s,
-        "age_s": session.terminal.clock() - held.time_s,
+        "age_days": (session.terminal.clock() - held.time_s) // _DAY_S,
         "cards": len(held),
     }
 
@@ -117,7 +119,7 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         say(
             "{version}, {age} days old, {count} cards refused (issuer {operator})",
             version=row["version"],
-            age=row["age_s"] // 86_400,
+            age=row["age_days"],
             count=row["cards"],
             operator=row["operator"],
         )

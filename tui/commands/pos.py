@@ -274,6 +274,45 @@ def give_up(
 
 
 @app.command(
+    "check",
+    epilog="Exit codes: 0 the card was read; 1 it was not, or not to the end; 2 bad usage.",
+)
+def check(
+    terminal: Terminal,
+    reader: OptionalReader = None,
+    timeout: Timeout = 30.0,
+    trace: TraceFile = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """ "Did I pay?": show a card's balance and its last payments. Takes nothing, carries nothing.
+
+    Says of each payment to whom it went, and whether this terminal granted it.
+
+    Example: hardwallet pos check --terminal till --reader sim:alice.card
+    """
+    from fleet.open import open_session
+    from pos_terminal.inquiry import inquire
+    from tui.field import open_field
+    from tui.interrupt import Interrupts
+    from tui.till import inquiry_data, inquiry_lines
+
+    with (
+        open_session(terminal, key_file) as session,
+        open_field(_reader_of(session, reader), trace) as field,
+        Interrupts() as interrupts,
+    ):
+        link = interrupts.wait(lambda: field.wait_for_card(timeout), field.reader.cancel)
+        try:
+            found = inquire(session.terminal, link)
+        finally:
+            link.close()
+    report(inquiry_data(found), inquiry_lines(found), as_json=as_json)
+    if found.reason:
+        raise typer.Exit(1)
+
+
+@app.command(
     "status", epilog="Exit codes: 0 this terminal may sell; 1 it may not (clock, journal); 2 bad usage."
 )
 def status(terminal: Terminal, key_file: KeyFile = None, as_json: AsJson = False) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy import literal, select
 from hardwallet.certificates import TrustBundle
 from hardwallet.records import PAYMENT, Owed
 from hardwallet.suites import SigningKey
-from offline_sync.clearing import disputes, report, restored
+from offline_sync.clearing import backup, disputes, report, restored
+from offline_sync.clearing.backup import Backup
 from offline_sync.clearing.disputes import DisputeLine
 from offline_sync.clearing.intake import Intake
 from offline_sync.clearing.ledger import Ledger, Posting
@@ -178,6 +179,14 @@ class Clearing:
         nothing. The paths, by rising payee. Raises SettlementMissing, SettlementError, LedgerError.
         """
         return self._settlements.write(number, folder, told)
+
+    def backup(self, path: Path) -> Backup:
+        """Write one moment of the books to `path`, which must not exist, while they go on being used.
+
+        Raises BackupRefused, LedgerError.
+        """
+        with self._reading():
+            return backup.back_up(self._ledger, path)
 
     def check(self) -> None:
         """That the ledger can be read. Raises LedgerError."""

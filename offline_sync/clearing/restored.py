@@ -19,6 +19,8 @@ from offline_sync.clearing.report import held as covered
 from offline_sync.errors import BatchRefused
 from offline_sync.messages import Acknowledgement
 
+RESTORED: Final = "restored"
+"""The kind of evidence."""
 MAX_GAPS: Final = 1_000
 """The longest list of gaps in one answer; a terminal fills these and asks again."""
 
@@ -69,8 +71,8 @@ def note(acknowledgement: Acknowledgement, suite: int, time_s: int) -> dict[str,
     signed = messages.acknowledgement_message(acknowledgement, suite) + acknowledgement.signature
     subject = acknowledgement.payee + acknowledgement.terminal
     return {
-        "digest": sha256(b"restored\x00" + subject + signed).digest(),
-        "kind": "restored",
+        "digest": sha256(RESTORED.encode() + b"\x00" + subject + signed).digest(),
+        "kind": RESTORED,
         "subject": subject,
         "detail": f"entries {acknowledgement.first} to {acknowledgement.last} were acknowledged and are not "
         "held: the books were put back from an older backup",

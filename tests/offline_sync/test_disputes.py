@@ -513,7 +513,7 @@ def refund(
     """A refund receipt as the card would sign it; a card that works credits the rise of the total."""
     card.sequence += 1
     reference = payment.sequence.to_bytes(4, "big") + total_fen.to_bytes(4, "big") + bytes(4)
-    fields = {
+    fields: dict[str, Any] = {
         "kind": records.REFUND,
         "sequence": card.sequence,
         "payee": shop.payee,

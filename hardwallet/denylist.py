@@ -1,5 +1,5 @@
 """The denylist: the cards that an issuing operator refuses, one signed sorted list with deltas
-(docs/protocol.md, section 15; why so: docs/adr/0020).
+(docs/protocol.md, section 18; why so: docs/adr/0020).
 
     file   = header (100) ‖ signature (64) ‖ added cards (8 each) ‖ removed cards (8 each)
     header = F4 ‖ 01 ‖ suite ‖ 00 ‖ scheme (4) ‖ operator (4) ‖ version (4) ‖ base (4) ‖ time (4)

@@ -24,6 +24,8 @@ SECTIONS: Final = {
     "tap_time": "modelled time of a tap, from activation to decision",
     "pcscd": "one APDU through pcscd",
     "clearing": "clearing: payments verified, deduplicated and posted",
+    "clearing_workers": "clearing with two verifying processes, in both suites",
+    "settlement": "settling a day: closed, and a signed file for each merchant",
     "terminal_store": "a terminal's store with a million rows",
 }
 

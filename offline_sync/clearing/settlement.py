@@ -69,7 +69,7 @@ closings = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("day", String(10), nullable=False),
     # Movements with ids above `after`, up to `last`: the next closing begins where this one ends.
-    Column("after", _Number, nullable=False, unique=True),
+    Column("after", _Number, nullable=False),
     Column("last", _Number, nullable=False),
     Column("closed_s", BigInteger, nullable=False),
 )
@@ -665,8 +665,9 @@ class _Growing:
             )
 
     def publish(self) -> None:
-        """Put it in its place."""
-        self._partial.rename(self.path)
+        """Put it in its place, unless it lies there already."""
+        if not self.path.exists():
+            self._partial.rename(self.path)
 
     def _append(self, piece: bytes, *, durably: bool = False) -> None:
         descriptor = os.open(

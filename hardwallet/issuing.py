@@ -222,6 +222,25 @@ class Scheme:
         )
         return made
 
+    def renew_terminal(self, old: Certificate, now: int) -> Certificate:
+        """A new certificate, by the acquirer's newest key, for a terminal that this scheme has made: same
+        payee, number and key. Raises IssuingError for any other."""
+        if not self._is_made_here(old):
+            raise IssuingError("that terminal's certificate is not from this scheme; make the terminal anew")
+        wanted = (TERMINAL, old.klass, ACQUIRER, old.subject, now, TERMINAL_YEARS, old.public)
+        made = signed(self._certificate(*wanted), self.key("acquirer"))
+        self._journal.append(
+            {"kind": "renewal", "number": old.terminal.hex(), "certificate": made.to_bytes().hex()}
+        )
+        return made
+
+    def _is_made_here(self, terminal: Certificate) -> bool:
+        raw = terminal.to_bytes().hex()
+        return any(
+            line["kind"] in ("terminal", "renewal") and line["certificate"] == raw
+            for line in self._journal.lines
+        )
+
     # ------------------------------------------------------------------ cards
 
     def new_card(self, tier: int, now: int, *, balance_fen: int = 0) -> tuple[CardIdentity, CardMemory]:

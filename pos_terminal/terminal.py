@@ -57,11 +57,13 @@ class Terminal:
     orders: Orders = field(default_factory=pouch.Orders)
     known_cards: dict[bytes, KnownCard] = field(default_factory=dict)
     _transactions: Iterator[int] = field(default_factory=lambda: iter(()))
+    _trusted: int = 0
 
     def __post_init__(self) -> None:
         self.entropy = HealthyEntropy(self.entropy)
         certificate = self.identity.certificate
         self.trust.check(certificate, TERMINAL, certificate.not_before)
+        self._trusted = self.trust.version
 
     @property
     def profile(self) -> int:
@@ -138,6 +140,14 @@ class Terminal:
                 "tell whether the card is refused; connect it, or import one (hardwallet denylist import)"
             )
         return stale_refusal(self.limits, amount_fen, now_s - held.time_s)
+
+    def known_card(self, digest: bytes) -> KnownCard | None:
+        """The card of a certificate (digest, 8 bytes) that was verified before, unless the trusted operators
+        have changed since."""
+        if self._trusted != self.trust.version:
+            self._trusted = self.trust.version
+            self.known_cards.clear()
+        return self.known_cards.get(digest)
 
     def remember(self, digest: bytes, card: KnownCard) -> None:
         """Keep a verified card's key at hand; bounded, the oldest goes first."""

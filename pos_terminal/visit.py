@@ -133,7 +133,7 @@ class Visit:
     def know(self, selected: Selected, now: int, *, wants_agreement: bool) -> KnownCard:
         """The card's verified certificate: remembered, kept, or asked for."""
         terminal, digest = self.terminal, selected.certificate_digest
-        card = terminal.known_cards.get(digest)
+        card = terminal.known_card(digest)
         if card is None:
             kept = self.journal.certificate(digest)
             if kept is not None:
@@ -201,13 +201,7 @@ class Visit:
         """The status word with which the card answers an order. A card that has not met its issuer's newest
         key yet is shown it."""
         try:
-            try:
-                self.session.order(order)
-            except CardRefused as refused:
-                if refused.sw != sw.SIGNATURE_WRONG:
-                    raise
-                self.session.introduce(self.terminal.trust.operator(parse_card_order(order).operator))
-                self.session.order(order)
+            self.session.order(order, self.terminal.trust)
         except CardRefused as refused:
             return refused.sw
         return sw.OK

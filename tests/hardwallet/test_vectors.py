@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hardwallet import authorities, certificates, messages, records, status
+from hardwallet import authorities, certificates, denylist, messages, records, status
 from hardwallet.suites import International
 from tests.hardwallet import openssl_command as openssl
 from tests.hardwallet import protocol_page as page
@@ -112,6 +112,18 @@ def test_our_parsers_read_them() -> None:
             assert [[named.hex(), f"{since:08x}"] for named, since in found.revoked.items()] == vector[
                 "revoked"
             ]
+    made = [
+        denylist.parse(bytes.fromhex(one["body"] + one["signature"] + one["cards"]), bundle())
+        for one in vectors("lists")
+        if one["type"] == "f4"
+    ]
+    held = made[0]
+    for change in made[1:]:
+        assert isinstance(held, denylist.Denylist)
+        assert isinstance(change, denylist.Delta)
+        held = denylist.apply(held, change)
+    assert isinstance(held, denylist.Denylist)
+    assert [card.hex() for card in held] == vectors("lists")[-1]["result"]
     for vector in vectors("replies"):
         raw = bytes.fromhex(vector["bytes"])
         parse_reply = messages.parse_selected if vector["layout"] == "SELECT" else messages.parse_card_state
@@ -134,7 +146,7 @@ def test_every_signed_type_of_the_code_is_in_the_table() -> None:
         *(certificates.ROOT, certificates.OPERATOR, certificates.TERMINAL, certificates.CARD),
         *(records.PAYMENT, records.LOAD, records.REFUND, messages.ALREADY_PAID_PROOF),
         *(messages.RETAIL_PROOF, messages.TERMINAL_PROOF, messages.LOAD_ORDER, messages.CARD_ORDER),
-        *(messages.REFUND_ORDER, authorities.AUTHORITY_LIST),
+        *(messages.REFUND_ORDER, authorities.AUTHORITY_LIST, denylist.DENYLIST),
     ]
     assert len(set(ours)) == len(ours)
     assert {f"{kind:02X}" for kind in ours} | {"E3", "F3"} == set(page.signed_types())
@@ -207,6 +219,7 @@ def test_the_pages_layouts_hold_together() -> None:
         "E4": 72,
         "F1": 58,
         "F2": 61,
+        "F4": 100,
         "F6": 20,
     }
     for name, lengths in page.told_lengths().items():
@@ -262,6 +275,15 @@ def test_keys_are_those_that_sign() -> None:
         "transit terminal": keys["bus"],
         "card": keys["card"],
     }
+
+
+@pytest.mark.needs("openssl")
+def test_openssl_hashes_denylists() -> None:
+    """What the signed header binds: the list that results, and the cards behind the signature."""
+    for vector in (one for one in vectors("lists") if one["type"] == "f4"):
+        result = bytes.fromhex("".join(vector["result"]))
+        assert openssl.sha256(result).hex() == vector["fields"]["list digest"]
+        assert openssl.sha256(bytes.fromhex(vector["cards"])).hex() == vector["fields"]["file digest"]
 
 
 @pytest.mark.needs("openssl")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmware_bridge.apdu import Command
-from hardwallet import authorities
+from hardwallet import authorities, denylist
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet.card.applet import Card
@@ -169,6 +169,7 @@ class Maker:
         self.make_orders()
         self.load("cancelled load", 0)
         self.make_authorities()
+        self.make_denylists()
         return self.files
 
     def make_keys(self) -> None:
@@ -262,6 +263,50 @@ class Maker:
             "operators": [one.to_bytes().hex() for one in operators],
             "revoked": [[named.hex(), four(since)] for named, since in revoked.items()],
         }
+
+    def make_denylists(self) -> None:
+        """A whole list, and a change of it."""
+        cards = [ISSUER + number.to_bytes(4, "big") for number in (9, 3, 2**32 - 1, 4)]
+        full = denylist.build_full(self.suite, self.scheme, ISSUER, 6, NOW + 3, cards[:3], self.issuer)
+        held = denylist.parse(full, self.bundle)
+        if not isinstance(held, denylist.Denylist):
+            raise TypeError("a whole list was made")
+        change = denylist.build_delta(
+            held, 7, NOW + 4, cards[3:], cards[:1], self.suite, self.scheme, self.issuer
+        )
+        self.denylist("denylist, whole", full, 6, 0, sorted(cards[:3]), [], sorted(cards[:3]))
+        self.denylist("denylist, change", change, 7, 6, cards[3:], cards[:1], sorted(cards[1:]))
+
+    def denylist(
+        self,
+        name: str,
+        raw: bytes,
+        version: int,
+        base: int,
+        added: list[bytes],
+        removed: list[bytes],
+        result: list[bytes],
+    ) -> None:
+        """One of them, written down."""
+        fields = {
+            "F4": "f4",
+            "version": "01",
+            "suite": "01",
+            "zero": "00",
+            "scheme": self.scheme.hex(),
+            "operator": ISSUER.hex(),
+            "list version": four(version),
+            "base": four(base),
+            "time": four(NOW + version - 3),
+            "added": four(len(added)),
+            "removed": four(len(removed)),
+            "cards": four(len(result)),
+            "list digest": sha256(b"".join(result)).hexdigest(),
+            "file digest": sha256(b"".join(added + removed)).hexdigest(),
+        }
+        end = denylist.HEADER_LENGTH + 64
+        self.signed("lists", name, "F4", "issuer", fields, raw[:end])
+        self.files["lists"][-1] |= {"cards": raw[end:].hex(), "result": [card.hex() for card in result]}
 
     def make_derived(self) -> None:
         """Values that are the beginning of a hash."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hardwallet.denylist import parse_header
 from hardwallet.issuing import ACQUIRER, ISSUER, Scheme, open_scheme, read_trust
 from hardwallet.keys import KEY_FILE, find_passphrase
 from hardwallet.records import TRANSIT
@@ -153,7 +154,8 @@ def open_clearing(
     clock: Clock = system_clock,
     entropy: Entropy = os.urandom,
 ) -> Iterator["Clearing"]:
-    """Opens a scheme's clearing: its ledger, with every load of the issuing journal booked.
+    """Opens a scheme's clearing: its ledger, with every load of the issuing journal booked, and everything
+    published that the scheme's folder holds.
 
     The issuing journal is locked only while it is read. Raises IssuingError, ClearingError.
     """
@@ -162,6 +164,8 @@ def open_clearing(
     with open_issuing(folder, key_file, entropy=entropy) as scheme:
         trust, keys = scheme.trust.bundle, scheme.clearing_keys()
         orders, receipts = list(scheme.load_orders()), list(scheme.receipts())
+        denylist, changes = scheme.denylist(clock()), list(scheme.denylist_deltas())
+        card_orders = list(scheme.card_orders())
     clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock)
     try:
         # Receipts first: what a cancelled order was to return is free for the next one.
@@ -169,6 +173,23 @@ def open_clearing(
             clearing.book_load(record, certificate)
         for order, returns in orders:
             clearing.book_order(order, returns)
+        _publish(clearing, denylist, changes, card_orders)
         yield clearing
     finally:
         clearing.close()
+
+
+def _publish(clearing: "Clearing", denylist: bytes, changes: list[bytes], card_orders: list[bytes]) -> None:
+    """The changes that clearing has not seen, then the whole list. An issuer's folder that was put back from
+    a backup may hold an older list: then the published one stays."""
+    from offline_sync.errors import NoticeRefused
+
+    operator = parse_header(denylist).operator
+    published = {line.operator: line.version for line in clearing.notices.denylist_lines()}.get(operator, 0)
+    for raw in [change for change in changes if parse_header(change).version > published] + [denylist]:
+        try:
+            clearing.notices.publish_denylist(raw)
+        except NoticeRefused as refusal:
+            if refusal.code not in ("base", "older", "conflict"):
+                raise
+    clearing.notices.publish_orders(card_orders)

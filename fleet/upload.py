@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fleet import notices
+from fleet.notices import Fetched
 from fleet.open import open_operator_client, system_clock
 from fleet.world import World, WorldTerminal
 from offline_sync.clearing.report import Report
@@ -104,22 +106,32 @@ def send(world: World, terminal: WorldTerminal, url: str, *, cut: bool = False) 
     """Upload what waits, in one try; `cut`: the terminal loses power when the acknowledgement arrives."""
     watched = _Watched(terminal.journal, cut=cut)
     queue: Queue = watched
-    gateway = Gateway(
+    with _gateway(world, terminal, url, queue) as gateway:
+        try:
+            gateway.send()
+        except _PowerCut:
+            pass
+        except SyncError as error:
+            return Arrival(failure=str(error))
+    return watched.arrival
+
+
+def fetch_notices(world: World, terminal: WorldTerminal, url: str) -> Fetched:
+    """What operators published reaches the terminal, in one try. Raises GatewayError and what
+    fleet.notices.fetch_notices raises."""
+    with _gateway(world, terminal, url, terminal.journal) as gateway:
+        return notices.fetch_notices(terminal.session, gateway)
+
+
+def _gateway(world: World, terminal: WorldTerminal, url: str, queue: Queue) -> Gateway:
+    identity = terminal.folder.identity
+    return Gateway(
         queue,
-        Uploader(world.trust.suite, terminal.folder.identity.certificate, terminal.folder.identity.key),
-        world.bundle,
+        Uploader(world.trust.suite, identity.certificate, identity.key),
+        terminal.folder.trust.bundle,
         url,
         clock=world.clock,
         sleep=time.sleep,
         entropy=world.entropy,
         backoff=Backoff(tries=1),
     )
-    try:
-        gateway.send()
-    except _PowerCut:
-        pass
-    except SyncError as error:
-        return Arrival(failure=str(error))
-    finally:
-        gateway.close()
-    return watched.arrival

@@ -23,6 +23,8 @@ from offline_sync.clearing.ledger import Ledger, tables
 from offline_sync.errors import NoticeRefused
 
 ORDERS_PAGE: Final = 1_000
+_CARD: Final = slice(12, 20)
+"""Where the card's number stands in a card order."""
 DELTAS_KEPT: Final = 400
 """Changes of a denylist that are kept for terminals which have been away."""
 _Id = BigInteger().with_variant(Integer, "sqlite")
@@ -261,7 +263,7 @@ class Notices:
 
     def publish_orders(self, raws: Sequence[bytes]) -> int:
         """Publish card orders (125 bytes each), all or none; how many were new. Raises NoticeRefused."""
-        rows = [self._order_row(raw) for raw in raws]
+        rows = [self._order_row(raw) for raw in self._unpublished(raws)]
         new = 0
         with self._turn, self._ledger.write() as connection:
             for row in rows:
@@ -272,7 +274,11 @@ class Notices:
                 if known is None:
                     connection.execute(sa.insert(card_orders), [row._asdict()])
                     new += 1
-                elif bytes(known)[:-SIGNATURE_LENGTH] != row.raw[:-SIGNATURE_LENGTH]:
+                elif bytes(known)[:-SIGNATURE_LENGTH] == row.raw[:-SIGNATURE_LENGTH]:
+                    # Signed again, with another key: terminals may not trust the old one any more.
+                    again = sa.update(card_orders).where(columns.card == row.card)
+                    connection.execute(again.where(columns.number == row.number).values(raw=row.raw))
+                else:
                     raise NoticeRefused(
                         "conflict",
                         "another order with this number is published for this card; number it anew",
@@ -291,6 +297,19 @@ class Notices:
                 .limit(ORDERS_PAGE)
             )
             return [(int(row.id), bytes(row.raw)) for row in found]
+
+    def _unpublished(self, raws: Sequence[bytes]) -> list[bytes]:
+        """Those that are not published to the byte: there is no need to verify the others again."""
+        columns = card_orders.c
+        with self._reading() as connection:
+            return [
+                raw
+                for raw in raws
+                if connection.execute(
+                    sa.select(columns.id).where(columns.card == raw[_CARD], columns.raw == raw)
+                ).scalar()
+                is None
+            ]
 
     def _order_row(self, raw: bytes) -> _OrderRow:
         if len(raw) != ORDER_LENGTH:

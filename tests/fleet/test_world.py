@@ -124,7 +124,7 @@ def test_uploads(world: World) -> None:
     assert not nobody.ok
     assert nobody.failure
     assert bus.journal.waiting().count == 3
-    with clearing_service(world.scheme_folder) as service:
+    with clearing_service(world.scheme_folder, world.clock) as service:
         cut = send(world, bus, service.url, cut=True)
         assert cut.ok
         assert bus.journal.waiting().count == 3

@@ -1,9 +1,9 @@
-"""`hardwallet sync`: sends what waits, or writes it to a file."""
+"""`hardwallet sync`: sends what waits and fetches what is published, or writes what waits to a file."""
 
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from tui.text import facts, say, yuan
 
 if TYPE_CHECKING:
     from fleet.open import TerminalSession
-    from offline_sync.gateway import Progress
+    from offline_sync.gateway import Gateway, Progress
     from offline_sync.messages import Uploader
 
 _EXPORT_BEGINS = b'{"version":'
@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
     """Adds this command to the program."""
     app.command(
         "sync",
-        epilog="Exit codes: 0 everything that waited is acknowledged, or in the file; 1 it is not, and still "
-        "waits; 2 bad usage.",
+        epilog="Exit codes: 0 everything that waited is acknowledged and what is published was fetched, or "
+        "it is in the file; 1 not so, and what is not acknowledged still waits; 2 bad usage.",
     )(sync)
 
 
@@ -49,6 +49,9 @@ def sync(
     as_json: AsJson = False,
 ) -> None:
     """Send what waits to clearing, or write it to a file.
+
+    Then fetches what operators published: whom to trust, denylists, orders to cards. What clearing has lost
+    since it acknowledged it is sent again.
 
     Nothing counts as sent before clearing's signed acknowledgement is on the disk. An exported file is
     imported with `hardwallet clearing import`; what was exported still waits until clearing acknowledges it
@@ -79,22 +82,20 @@ def _send(
 ) -> None:
     from offline_sync.gateway import Backoff, Gateway
 
-    journal, trust = session.journal, session.folder.trust.bundle
-    gateway = Gateway(
+    journal = session.journal
+    with Gateway(
         journal,
         uploader,
-        trust,
+        session.folder.trust.bundle,
         url,
         clock=session.terminal.clock,
         sleep=time.sleep,
         entropy=os.urandom,
         backoff=Backoff(tries=tries),
         timeout_s=timeout_s,
-    )
-    try:
+    ) as gateway:
         outcome = gateway.send(_tell)
-    finally:
-        gateway.close()
+        fetched = _fetch(session, gateway)
     waiting, review = journal.waiting(), journal.needs_review()
     data = {
         "clearing": url,
@@ -105,6 +106,7 @@ def _send(
         "acknowledged": journal.acknowledged(),
         "waiting": {"entries": waiting.entries, "count": waiting.count, "amount_fen": waiting.amount_fen},
         "locked": journal.locked,
+        "fetched": fetched,
     }
     lines = facts(
         [
@@ -114,12 +116,46 @@ def _send(
                 say("{count} payments, CNY {sum}", count=waiting.count, sum=yuan(waiting.amount_fen)),
             ),
             (say("needs review"), len(review) or say("none")),
+            *_fetched_facts(fetched),
             *([(say("locked"), journal.locked)] if journal.locked else []),
         ]
     )
     report(data, lines, as_json=as_json)
-    if journal.locked:
+    if journal.locked or fetched["failure"]:
         raise typer.Exit(1)
+
+
+def _fetch(session: "TerminalSession", gateway: "Gateway") -> dict[str, Any]:
+    """What clearing lost is sent again, what operators published is fetched. What fails here takes nothing
+    back from an upload that arrived."""
+    from fleet.notices import fetch_notices
+    from hardwallet.errors import WalletError
+    from offline_sync.errors import SyncError
+    from pos_terminal.errors import TerminalError
+
+    data: dict[str, Any] = {"failure": "", "sent_again": 0, "denylists": 0, "orders": 0, "orders_refused": 0}
+    try:
+        data["sent_again"] = gateway.resend_lost()
+        found = fetch_notices(session, gateway)
+        data |= {"denylists": found.denylists, "orders": found.orders, "orders_refused": found.orders_refused}
+    except (SyncError, WalletError, TerminalError) as error:
+        data["failure"] = str(error)
+    data["authorities"] = session.folder.trust.bundle.version
+    return data
+
+
+def _fetched_facts(fetched: dict[str, Any]) -> list[tuple[str, object]]:
+    lines: list[tuple[str, object]] = []
+    if fetched["sent_again"]:
+        told = say("{count} entries that clearing had lost", count=fetched["sent_again"])
+        lines.append((say("sent again"), told))
+    if fetched["failure"]:
+        return [*lines, (say("not fetched"), fetched["failure"])]
+    told = say("{denylists} new denylists, {orders} new orders", **fetched)
+    lines.append((say("fetched"), told))
+    if fetched["orders_refused"]:
+        lines.append((say("orders not taken"), fetched["orders_refused"]))
+    return lines
 
 
 def _tell(progress: "Progress") -> None:

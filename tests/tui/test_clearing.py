@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+from firmware_bridge.errors import CardGone
+from hardwallet.session import WalletSession
 from tests.tui.clearings import answering
 from tests.tui.test_paying import RETAIL_PAY
 from tests.tui.world import World, running
@@ -47,6 +49,56 @@ def test_everything_arrives_over_http(world: World) -> None:
     assert world.shown()["offline_fen"] == 0
 
 
+def test_what_was_not_granted_goes_back_with_a_load_once(world: World) -> None:
+    world.torn_pay(300, RETAIL_PAY, "after", card="rich.card")
+    world.call("pos", "give-up", "--terminal", "till", "--reason", "left")
+    world.pay("1.00", card="rich.card")
+    balance_fen = world.shown("rich.card")["balance_fen"]
+    world.typed("sync", "--terminal", "till", "--export", "till.export", "--json")
+    world.typed("clearing", "import", "till.export", "--scheme", "city", "--json")
+    told = world.call("clearing", "report", "--scheme", "city").out
+    assert "Owed back: CNY 3.00 to card" in told
+    loaded = world.call("card", "load", "rich.card", "0.00", "--scheme", "city")
+    assert loaded.code == 0
+    assert "CNY 3.00: paid before and not granted, record 2" in loaded.out
+    assert world.shown("rich.card")["balance_fen"] == balance_fen + 300
+    again = world.call("card", "load", "rich.card", "0.00", "--scheme", "city")
+    assert (again.code, "nothing is owed back to this card" in again.err) == (2, True)
+    more = world.call("card", "load", "rich.card", "2.00", "--scheme", "city", "--json").json
+    assert (more["amount_fen"], more["returned_fen"], more["returns"]) == (200, 0, [])
+    books = world.call("clearing", "report", "--scheme", "city", "--json").json
+    assert books["conservation"]["ok"]
+    assert (books["conservation"]["owed_fen"], books["conservation"]["returned_fen"]) == (0, 300)
+    assert books["owed"] == []
+
+
+def test_a_load_with_returns_that_was_cut_off_is_finished_and_claims_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order with the return is journalled; the same command again finishes that very order."""
+    world.torn_pay(300, RETAIL_PAY, "after", card="rich.card")
+    world.call("pos", "give-up", "--terminal", "till", "--reason", "left")
+    world.pay("1.00", card="rich.card")
+    world.typed("sync", "--terminal", "till", "--export", "till.export", "--json")
+    world.typed("clearing", "import", "till.export", "--scheme", "city", "--json")
+    balance_fen = world.shown("rich.card")["balance_fen"]
+    with monkeypatch.context() as torn:
+        torn.setattr(WalletSession, "load", left)
+        assert world.call("card", "load", "rich.card", "2.00", "--scheme", "city").code == 1
+    books = world.call("clearing", "report", "--scheme", "city", "--json").json
+    assert [(row["amount_fen"], row["claimed"]) for row in books["owed"]] == [(300, True)]
+    done = world.call("card", "load", "rich.card", "2.00", "--scheme", "city", "--json").json
+    assert (done["amount_fen"], done["returned_fen"], done["resumed"]) == (500, 300, True)
+    assert world.shown("rich.card")["balance_fen"] == balance_fen + 500
+    books = world.call("clearing", "report", "--scheme", "city", "--json").json
+    assert (books["owed"], books["conservation"]["ok"]) == ([], True)
+
+
+def left(*_: object) -> None:
+    """The card leaves before it answers."""
+    raise CardGone("the card was taken away")
+
+
 def test_everything_arrives_by_file_once(world: World) -> None:
     world.pay("12.50")
     world.torn_pay(300, RETAIL_PAY, "after", card="rich.card")
@@ -61,7 +113,8 @@ def test_everything_arrives_by_file_once(world: World) -> None:
     again = world.call("clearing", "import", "till.export", "--scheme", "city")
     assert again.code == 0
     assert world.call("clearing", "report", "--scheme", "city", "--json").json == books
-    assert (books["payments"], books["conservation"]["payees_fen"]) == (3, 1_650)
+    assert (books["payments"], books["conservation"]["payees_fen"]) == (3, 1_350)
+    assert [row["amount_fen"] for row in books["owed"]] == [300]
     assert [row["amount_fen"] for row in books["paid_not_granted"]] == [300]
     assert "Paid, not granted: CNY 3.00" in world.call("clearing", "report", "--scheme", "city").out
     # A refund arrives the same way, and the books still hold.
@@ -74,7 +127,7 @@ def test_everything_arrives_by_file_once(world: World) -> None:
     )
     books = world.call("clearing", "report", "--scheme", "city", "--json").json
     assert (books["refunds"], books["conservation"]["ok"]) == (1, True)
-    assert books["conservation"]["payees_fen"] == 1_650 - 250
+    assert books["conservation"]["payees_fen"] == 1_350 - 250
     # What was exported waits here until clearing itself has told this terminal.
     rewritten = world.call("sync", "--terminal", "till", "--export", "till.export", "--json").json
     assert rewritten["entries"] == written.json["entries"]

@@ -1,5 +1,7 @@
 """`hardwallet card`: issues, shows, loads and serves simulated cards, and sets their PIN."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,7 @@ from tui.text import facts, say, table, when, yuan
 
 if TYPE_CHECKING:
     from hardwallet.issuing import Scheme as OpenScheme
-    from hardwallet.records import Record
+    from hardwallet.records import Owed, Record
     from tui.cardfile import CardAtHand
 
 app = typer.Typer(help="Issue, show, load and serve simulated cards; set their PIN.")
@@ -265,39 +267,47 @@ def _unratified_text(count: int) -> str:
 )
 def load(
     path: Card,
-    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In yuan, as in 50.00.")],
+    amount: Annotated[
+        str, typer.Argument(metavar="AMOUNT", help="In yuan, as in 50.00; 0.00 for what is owed alone.")
+    ],
     scheme: Scheme,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Top a card up. A load that was cut off is finished first.
 
-    What clearing has acknowledged is passed on to the card, which makes room in its offline limits.
+    Payments that nobody granted, and that clearing owes back to the card, come on top; with AMOUNT 0.00 the
+    card gets them alone. What clearing has acknowledged is passed on to the card, which makes room in its
+    offline limits.
 
     Example: hardwallet card load alice.card 50.00 --scheme city
     """
-    from pos_terminal.money import parse_amount
     from tui.cardfile import open_card
 
-    amount_fen = parse_amount(amount)
+    amount_fen = _balance_fen(amount)
     with open_card(path) as card:
-        acknowledged = _acknowledged(scheme, key_file, card)
-        receipt, resumed = _load(card, amount_fen, scheme, key_file, acknowledged)
+        news = _news(scheme, key_file, card)
+        loaded = _load(card, amount_fen, scheme, key_file, news)
         state = card.state()
     _book(scheme, key_file)
+    receipt = loaded.receipt
+    returned_fen = sum(one.amount_fen for one in loaded.returns)
     report(
         {
             "card": str(path),
             "number": receipt.card.hex(),
             "amount_fen": receipt.amount_fen,
+            "returned_fen": returned_fen,
+            "returns": [one.sequence for one in loaded.returns],
             "balance_fen": state.balance_fen,
             "sequence": receipt.sequence,
-            "resumed": resumed,
+            "resumed": loaded.resumed,
             "acknowledged_sequence": state.acknowledged_sequence,
         },
         facts(
             [
                 (say("loaded"), f"CNY {yuan(receipt.amount_fen)}"),
+                *([(say("of that returned"), _returned_text(loaded.returns))] if loaded.returns else []),
                 (say("balance"), f"CNY {yuan(state.balance_fen)}"),
                 (say("card"), receipt.card.hex()),
                 (say("receipt"), say("record {sequence} of the card", sequence=receipt.sequence)),
@@ -307,39 +317,87 @@ def load(
     )
 
 
-def _load(
-    card: "CardAtHand", amount_fen: int, scheme: Path, key_file: Path | None, acknowledged: tuple[int, int]
-) -> "tuple[Record, bool]":
-    """The receipt, and whether this load was begun before and is finished now."""
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What clearing knows of a card: up to where all has arrived (sequence, total), and what is owed back."""
+
+    acknowledged: tuple[int, int] = (0, 0)
+    owed: "Sequence[Owed]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A load: its receipt, the payments that went back with it, and whether it was begun before."""
+
+    receipt: "Record"
+    returns: "Sequence[Owed]"
+    resumed: bool
+
+
+def _returned_text(returns: "Sequence[Owed]") -> str:
+    return say(
+        "CNY {amount}: paid before and not granted, record {records}",
+        amount=yuan(sum(one.amount_fen for one in returns)),
+        records=", ".join(str(one.sequence) for one in returns),
+    )
+
+
+def _load(card: "CardAtHand", amount_fen: int, scheme: Path, key_file: Path | None, news: _News) -> _Loaded:
+    """Finishes a load that was cut off, which may be this one; else loads."""
     from fleet.open import open_issuing, system_clock
+    from tui.errors import BadUsage
 
     with open_issuing(scheme, key_file) as issuing:
         finished = issuing.finish_load(card.link(), system_clock())
-        if finished is not None and finished.amount_fen == amount_fen:
-            return finished, True
+        held = [] if finished is None else issuing.returns_of(finished)
         if finished is not None:
+            if finished.amount_fen - sum(one.amount_fen for one in held) == amount_fen:
+                return _Loaded(finished, held, True)
             amount = yuan(finished.amount_fen)
             note(say("A load of {amount} that was cut off is finished now.", amount=amount))
-        return issuing.load(card.link(), amount_fen, system_clock(), acknowledged), False
+        returns = _fitting(card, amount_fen, [one for one in news.owed if one not in held])
+        if not amount_fen and not returns:
+            raise BadUsage(say("the amount is zero, and nothing is owed back to this card"))
+        receipt = issuing.load(card.link(), amount_fen, system_clock(), news.acknowledged, returns)
+        return _Loaded(receipt, returns, False)
 
 
-def _acknowledged(scheme: Path, key_file: Path | None, card: "CardAtHand") -> tuple[int, int]:
-    """Sequence and total of this card up to which clearing holds everything; nothing where that is unsure."""
+def _fitting(card: "CardAtHand", amount_fen: int, owed: "Sequence[Owed]") -> "list[Owed]":
+    """What of it the card can hold beside the new money, and one order can name; the rest has to wait."""
+    from hardwallet.issuing import MAX_RETURNS
+
+    state = card.state()
+    room_fen = state.limits.balance_cap_fen - state.balance_fen - amount_fen
+    fitting: list[Owed] = []
+    for one in owed:
+        if one.amount_fen <= room_fen and len(fitting) < MAX_RETURNS:
+            fitting.append(one)
+            room_fen -= one.amount_fen
+    waiting_fen = sum(one.amount_fen for one in owed if one not in fitting)
+    if waiting_fen:
+        amount = yuan(waiting_fen)
+        note(say("CNY {amount} goes back with a later load: the card may not hold it now.", amount=amount))
+    return fitting
+
+
+def _news(scheme: Path, key_file: Path | None, card: "CardAtHand") -> _News:
+    """What clearing knows of this card; nothing where it keeps no books, or they can't be read."""
     from fleet.open import CLEARING_DATABASE, open_clearing
     from offline_sync.errors import ClearingError
 
     if not (scheme / CLEARING_DATABASE).exists():
-        return (0, 0)
+        return _News()
+    number = card.identity.card
     try:
         with open_clearing(scheme, key_file) as clearing:
-            sequence, total_fen = clearing.arrived(card.identity.card)
+            (sequence, total_fen), owed = clearing.arrived(number), clearing.owed(number)
     except ClearingError as error:
         note(say("Clearing's books can't be read, so the card gets no news of them: {why}", why=str(error)))
-        return (0, 0)
+        return _News()
     state = card.state()
     # More than the card has signed: a clone's payments, or an old copy of the card's file.
     known = sequence <= state.sequence and total_fen <= state.spent_fen
-    return (sequence, total_fen) if known else (0, 0)
+    return _News((sequence, total_fen) if known else (0, 0), owed)
 
 
 def _book(scheme: Path, key_file: Path | None) -> None:

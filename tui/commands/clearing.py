@@ -49,7 +49,8 @@ def serve(
 def show_report(scheme: Scheme, key_file: KeyFile = None, as_json: AsJson = False) -> None:
     """Report balances and whether all adds up.
 
-    Lists what needs a person: payments not granted, loads not confirmed, rejected entries, evidence.
+    Lists what needs a person: what is owed back to cards, losses by clones, gaps and what waits in them,
+    loads not confirmed, rejected entries, evidence.
 
     Example: hardwallet clearing report --scheme city
     """
@@ -59,19 +60,32 @@ def show_report(scheme: Scheme, key_file: KeyFile = None, as_json: AsJson = Fals
 
     with open_clearing(scheme, key_file) as clearing:
         found = clearing.report()
-    report(msgspec.to_builtins(found), _report_lines(found), as_json=as_json)
+        lists = clearing.notices.denylist_lines()
+    denylists = [{"operator": row.operator.hex(), "version": row.version} for row in lists]
+    data = {**msgspec.to_builtins(found), "denylists": denylists}
+    report(data, _report_lines(found, denylists), as_json=as_json)
     if not found.conservation.ok:
         raise typer.Exit(1)
 
 
-def _report_lines(found: "Report") -> list[str]:
+def _report_lines(found: "Report", denylists: list[dict[str, Any]]) -> list[str]:
     money = found.conservation
+    versions = ", ".join(
+        say("version {version} of {operator}", version=row["version"], operator=row["operator"])
+        for row in denylists
+    )
     lines = facts(
         [
             (say("loaded onto cards"), f"CNY {yuan(money.loads_fen)}"),
             (say("paid to merchants"), f"CNY {yuan(money.payees_fen)}"),
             (say("float on cards"), f"CNY {yuan(found.float_fen)}"),
-            (say("losses"), f"CNY {yuan(money.losses_fen)}"),
+            (say("owed back to cards"), f"CNY {yuan(money.owed_fen)}"),
+            (say("returned with loads"), f"CNY {yuan(money.returned_fen)}"),
+            (say("losses by clones"), f"CNY {yuan(money.losses_fen)}"),
+            (
+                say("waits in suspense"),
+                say("CNY {amount} in {count} gaps", amount=yuan(found.suspense_fen), count=found.gaps_count),
+            ),
             (
                 say("conservation"),
                 say("holds to the fen")
@@ -80,6 +94,8 @@ def _report_lines(found: "Report") -> list[str]:
             ),
             (say("refunded"), f"CNY {yuan(money.refunds_fen)}"),
             (say("payments, loads, refunds"), f"{found.payments}, {found.loads}, {found.refunds}"),
+            (say("evidence"), _counts(found.evidence_counts)),
+            (say("denylist"), versions or say("none yet")),
         ]
     )
     payees = [
@@ -113,6 +129,7 @@ def _for_a_person(found: "Report") -> list[str]:
         )
         for row in found.paid_not_granted[:_LISTED]
     ]
+    lines += _for_the_issuer(found)
     lines += [
         say(
             "Refund without an order so far: CNY {amount} to card {card}, record {sequence}.",
@@ -154,6 +171,52 @@ def _for_a_person(found: "Report") -> list[str]:
         for row in found.evidence[:_LISTED]
     ]
     return ["", *lines] if lines else []
+
+
+def _for_the_issuer(found: "Report") -> list[str]:
+    """What is owed to cards, and what is wrong with them."""
+    lines = [
+        say(
+            "Owed back: CNY {amount} to card {card}, record {sequence}: {state}.",
+            amount=yuan(row.amount_fen),
+            card=row.card,
+            sequence=row.sequence,
+            state=say("in a load that is not confirmed") if row.claimed else say("with its next load"),
+        )
+        for row in found.owed[:_LISTED]
+    ]
+    lines += [
+        say("Cloned: card {card}; lost CNY {amount}.", card=row.card, amount=yuan(row.amount_fen))
+        for row in found.losses[:_LISTED]
+    ]
+    lines += [
+        say(
+            "Missing: records {first} to {last} of card {card}, CNY {amount}.",
+            first=row.first,
+            last=row.last,
+            card=row.card,
+            amount=yuan(row.amount_fen),
+        )
+        for row in found.gaps[:_LISTED]
+    ]
+    lines += [
+        say(
+            "Contradiction: record {sequence} of card {card} begins with CNY {amount} more than was left.",
+            sequence=row.sequence,
+            card=row.card,
+            amount=yuan(row.amount_fen),
+        )
+        for row in found.contradictions[:_LISTED]
+    ]
+    lines += [
+        say("Overspent: card {card}, by CNY {amount}.", card=row.card, amount=yuan(row.amount_fen))
+        for row in found.overspent[:_LISTED]
+    ]
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or say("none")
 
 
 def _section(heads: list[str], rows: list[tuple[Any, ...]], right: tuple[int, ...]) -> list[str]:

@@ -14,6 +14,7 @@ import typer
 from tui.commands import (
     card,
     clearing,
+    clearing_files,
     denylist,
     orders,
     pos,
@@ -83,6 +84,7 @@ sync.register(app)
 app.add_typer(denylist.app, name="denylist")
 app.add_typer(orders.app, name="orders")
 settlement.register(clearing.app)
+clearing_files.register(clearing.app)
 app.add_typer(clearing.app, name="clearing")
 app.add_typer(trace.app, name="trace")
 

@@ -205,7 +205,7 @@ def _check_copy(copy: Path, path: Path, scheme: bytes, time_s: int) -> None:
             damage = _damage(alone)
             if not damage:
                 _check_meta(alone, path, scheme)
-    except _Damaged as error:
+    except BooksDamaged as error:
         damage = str(error)
     if damage:
         raise BackupRefused(f"{path} is damaged ({damage}); use another backup")
@@ -283,7 +283,7 @@ def _replace(copy: Path, database: Path, kept: Path, *, force_older: bool) -> di
                 _keep(alone, kept)
                 _overwrite(alone, copy)
                 return missing
-    except _Damaged as error:
+    except BooksDamaged as error:
         damage = str(error)
     if not force_older:
         raise BackupRefused(
@@ -331,7 +331,7 @@ def _only_in_place(alone: _Alone, copy: Path) -> dict[str, int]:
                 found[table] = count
         return found
     except alone.failure as error:
-        raise _Damaged(str(error)) from error
+        raise BooksDamaged(str(error)) from error
     finally:
         driver.execute("DETACH DATABASE backup")
 
@@ -363,11 +363,11 @@ def _overwrite(alone: _Alone, copy: Path) -> None:
 # ------------------------------------------------------------------------------------------- the database
 
 
-class _InUse(BackupRefused):
+class BooksInUse(BackupRefused):
     """Somebody else has the books open."""
 
 
-class _Damaged(BackupRefused):
+class BooksDamaged(BackupRefused):
     """What stands in the place of the books cannot be read as a database."""
 
 
@@ -379,14 +379,14 @@ def _url(path: Path) -> sa.URL:
 def _alone(path: Path) -> Iterator[_Alone]:
     """A database with nobody else on it, in one file: what lay in its write-ahead log is taken in.
 
-    Raises _InUse, _Damaged.
+    Raises BooksInUse, BooksDamaged.
     """
     engine = sa.create_engine(_url(path), poolclass=NullPool, connect_args={"timeout": 0})
     failure = engine.dialect.loaded_dbapi.Error
     try:
         pooled = engine.raw_connection()
     except SQLAlchemyError as error:
-        raise _Damaged(f"{path.name}: {getattr(error, 'orig', None) or error}") from error
+        raise BooksDamaged(f"{path.name}: {getattr(error, 'orig', None) or error}") from error
     try:
         driver: Any = pooled.driver_connection
         driver.isolation_level = None
@@ -399,7 +399,7 @@ def _alone(path: Path) -> Iterator[_Alone]:
         except failure as error:
             if "locked" in str(error):
                 raise _in_use(path) from None
-            raise _Damaged(f"{path.name}: {error}") from error
+            raise BooksDamaged(f"{path.name}: {error}") from error
         if mode != "delete":
             raise _in_use(path)
         yield _Alone(driver, failure)
@@ -408,8 +408,10 @@ def _alone(path: Path) -> Iterator[_Alone]:
         engine.dispose()
 
 
-def _in_use(path: Path) -> _InUse:
-    return _InUse(f"a clearing is running on {path}; end it first (hardwallet clearing serve, or a report)")
+def _in_use(path: Path) -> BooksInUse:
+    return BooksInUse(
+        f"a clearing is running on {path}; end it first (hardwallet clearing serve, or a report)"
+    )
 
 
 def _counts(alone: _Alone) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from hardwallet.suites import International, Suite
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
 from offline_sync.clearing import Clearing
@@ -42,8 +43,8 @@ RawCheck = tuple[ec.EllipticCurvePublicKey, bytes, bytes]
 class Terminals:
     """Terminals that upload batches of signed payments of the same cards, for as long as they are asked."""
 
-    def __init__(self, cards: int, terminals: int) -> None:
-        self.scheme = Scheme(seed="benchmark")
+    def __init__(self, cards: int, terminals: int, suite: Suite | None = None) -> None:
+        self.scheme = Scheme(seed="benchmark", suite=suite or International(deterministic=True))
         self.cards = [self.scheme.card(number) for number in range(1, cards + 1)]
         self.terminals = [self.scheme.terminal(number, 1) for number in range(1, terminals + 1)]
         self._heads = {
@@ -53,10 +54,11 @@ class Terminals:
         self._chance = random.Random(1)
         self._turn = 0
 
-    def clearing(self, ledger: Path) -> Clearing:
+    def clearing(self, ledger: Path, workers: int = 0) -> Clearing:
         """A clearing for them."""
         url = f"sqlite:///{ledger}"
-        return Clearing(url, self.scheme.trust, {ACQUIRER: self.scheme.acquirer_key}, lambda: NOW)
+        keys = {ACQUIRER: self.scheme.acquirer_key}
+        return Clearing(url, self.scheme.trust, keys, lambda: NOW, workers=workers)
 
     def batch(self) -> bytes:
         """The next upload: BATCH payments, and the certificate of each card among them."""

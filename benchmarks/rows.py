@@ -22,6 +22,12 @@ def measured(name: str, value: float, unit: str, at_most: float | None = None) -
     return _row(name, value, unit, at_most, "measured")
 
 
+def reached(name: str, value: float, unit: str, at_least: float) -> Row:
+    """A measured figure, with the least that it must be."""
+    row = _row(name, value, unit, None, "measured")
+    return Row(**{**row, "limit": at_least, "ok": row["value"] is not None and row["value"] >= at_least})
+
+
 def modelled(name: str, value: float, unit: str, at_most: float | None = None) -> Row:
     """A modelled figure, with the most that it may be, or no limit."""
     return _row(name, value, unit, at_most, "modelled")

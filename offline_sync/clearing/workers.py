@@ -217,16 +217,20 @@ class _Worker:
 
     def _reply(self) -> bytes | None:
         """The next answer; None when there will be none, or what came is none."""
-        end = LENGTH_SIZE
-        while len(self._received) < end:
+        while len(self._received) < (end := self._end()):
             data = self._replies.read(_READ_BYTES) if self._answers_in_time() else b""
             if not data:
                 return None
             self._received += data
-            end = LENGTH_SIZE + int.from_bytes(self._received[:LENGTH_SIZE], "big")
         verdicts = bytes(self._received[LENGTH_SIZE:end])
         del self._received[:end]
         return verdicts if self._asked else None
+
+    def _end(self) -> int:
+        """Where the next answer ends, as far as that is known."""
+        if len(self._received) < LENGTH_SIZE:
+            return LENGTH_SIZE
+        return LENGTH_SIZE + int.from_bytes(self._received[:LENGTH_SIZE], "big")
 
     def _answers_in_time(self) -> bool:
         """Wait for the next answer; False when one is overdue."""

@@ -153,9 +153,10 @@ def open_clearing(
     *,
     clock: Clock = system_clock,
     entropy: Entropy = os.urandom,
+    workers: int = 0,
 ) -> Iterator["Clearing"]:
     """Opens a scheme's clearing: its ledger, with every load of the issuing journal booked, and everything
-    published that the scheme's folder holds.
+    published that the scheme's folder holds. `workers`: how many processes verify records, 0 for none.
 
     The issuing journal is locked only while it is read. Raises IssuingError, ClearingError.
     """
@@ -166,7 +167,7 @@ def open_clearing(
         orders, receipts = list(scheme.load_orders()), list(scheme.receipts())
         denylist, changes = scheme.denylist(clock()), list(scheme.denylist_deltas())
         card_orders = list(scheme.card_orders())
-    clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock)
+    clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock, workers)
     try:
         # Receipts first: what a cancelled order was to return is free for the next one.
         for record, certificate in receipts:

@@ -30,7 +30,7 @@ COMMANDS = {
     "pos receipt": ["--terminal", "--lang", "--json"],
     "pos run": ["--terminal", "--reader", "--amount", "--jsonl", "--trace"],
     "sync": ["--terminal", "--clearing", "--export", "--json"],
-    "clearing serve": ["--scheme", "--host", "--port"],
+    "clearing serve": ["--scheme", "--host", "--port", "--workers"],
     "clearing report": ["--scheme", "--json"],
     "clearing import": ["--scheme", "--json"],
     "trace show": ["--json"],
@@ -130,6 +130,7 @@ def test_no_command_at_all_shows_the_help(world: World) -> None:
         ("apdu --reader sim:alice.card", "Missing argument"),
         ("card new --scheme city new.card --tier five", "--tier"),
         ("clearing serve --scheme city --port 70000", "--port"),
+        ("clearing serve --scheme city --workers 65", "--workers"),
         ("scheme init other --name=", "1 to 80 characters"),
     ],
 )

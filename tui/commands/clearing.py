@@ -29,6 +29,16 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", metavar="N", min=0, max=65_535, help="The port; 0 takes any free one.")
     ] = 8460,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=0,
+            max=64,
+            help="Verify in N processes beside this one, a core each; 0 verifies in this one.",
+        ),
+    ] = 0,
     key_file: KeyFile = None,
 ) -> None:
     """Take uploads over HTTP, until SIGINT or SIGTERM.
@@ -41,7 +51,7 @@ def serve(
     from fleet.open import open_clearing
     from offline_sync.clearing.server import serve as serve_http
 
-    with open_clearing(scheme, key_file) as clearing:
+    with open_clearing(scheme, key_file, workers=workers) as clearing:
         serve_http(clearing, host, port, announce=line)
 
 

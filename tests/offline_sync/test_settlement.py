@@ -17,19 +17,20 @@ import sqlalchemy as sa
 from hardwallet import authorities, certificates, records
 from hardwallet.records import Record
 from hardwallet.suites import International
-from offline_sync import settlement
+from offline_sync import chain, settlement
+from offline_sync.chain import Kind
 from offline_sync.clearing import Clearing
 from offline_sync.clearing import settlement as settlements
 from offline_sync.clearing.ledger import AccountKind, accounts, transfers
 from offline_sync.clearing.ledger import records as record_rows
 from offline_sync.clearing.settlement import closing_payees, closings
-from offline_sync.errors import LedgerError, SettlementError, SettlementMissing
+from offline_sync.errors import LedgerError, SettlementError, SettlementMissing, SettlementRefused
 from offline_sync.settlement import Row, Settlement, beijing_day
 from pos_terminal.receipts import record_code
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from tests.offline_sync.factory import ACQUIRER, ISSUER, NOW, Scheme, Terminal
 from tests.offline_sync.settle_for_test import SEED
-from tests.offline_sync.test_clearing import Item, Kind, Till, carried, chain, changed, own, payee_fen
+from tests.offline_sync.test_clearing import Item, Till, carried, changed, own, payee_fen
 
 TODAY = beijing_day(NOW)
 
@@ -506,7 +507,7 @@ def test_what_a_revoked_certificate_signed_is_signed_anew(world: World) -> None:
         trust, 1, NOW, [scheme.issuer, scheme.acquirer, fresh], revoked, scheme.root_key
     )
     trust.update(authorities.parse(listed, trust))
-    with pytest.raises(settlement.SettlementRefused, match="revoked"):
+    with pytest.raises(SettlementRefused, match="revoked"):
         settlement.read(BytesIO(old), trust)
     with pytest.raises(SettlementError, match="no certificate of operator 00000022 fits its key"):
         world.file(1, world.shop)

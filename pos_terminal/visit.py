@@ -112,6 +112,7 @@ class Visit:
         self._mark = (terminal.stopwatch(), modelled_ms())
         self.proved = False
         self._presented = False
+        self._relieved = False  # of its records, before the result stood
 
     def select(self) -> Selected:
         limits = self.terminal.limits
@@ -209,6 +210,7 @@ class Visit:
     def carry_denied(self, card: KnownCard, now: int) -> int:
         """A card on its issuer's denylist is asked for nothing, but what it holds is taken along: how many
         records were new here. A card that leaves meanwhile keeps the rest."""
+        self._relieved = True
         if not self.session.selected.unratified:
             return 0
         try:
@@ -274,7 +276,7 @@ class Visit:
             if result.record is not None and not result.ratified:
                 result.ratified = self.session.ratify(result.record)
                 self.lap("ratify")
-            if self.session.selected.unratified:
+            if self.session.selected.unratified and not self._relieved:
                 self.journal.require_space()
                 self.prove(now)
                 result.carried = self.carry(card, now)

@@ -254,8 +254,9 @@ def change_settings(folder: Path, **changes: object) -> None:
 
 def test_limits_are_read(folder: Path) -> None:
     limits = {"single_fen": 1, "stored_fen": 2, "select_ms": 3.5, "clock_back_s": 4, "clock_ahead_s": 5}
+    limits |= {"denylist_tighten_s": 6, "denylist_stop_s": 7, "stale_single_fen": 8}
     change_settings(folder, limits=limits)
-    assert open_terminal(folder).limits == TerminalLimits(1, 2, 3.5, 4, 5)
+    assert open_terminal(folder).limits == TerminalLimits(1, 2, 3.5, 4, 5, 6, 7, 8)
 
 
 def test_settings_and_limits_name_the_same_things() -> None:
@@ -283,6 +284,9 @@ def test_settings_and_limits_name_the_same_things() -> None:
         ({"limits": {"select_ms": 0}}, "select_ms"),
         ({"limits": {"clock_back_s": -1}}, "clock_back_s"),
         ({"limits": {"clock_ahead_s": -5}}, "clock_ahead_s"),
+        ({"limits": {"denylist_tighten_s": -1}}, "denylist_tighten_s"),
+        ({"limits": {"denylist_stop_s": "never"}}, "denylist_stop_s"),
+        ({"limits": {"stale_single_fen": -1}}, "stale_single_fen"),
     ],
 )
 def test_settings_that_make_no_sense(folder: Path, changes: dict[str, object], words: str) -> None:

@@ -36,6 +36,7 @@ from hardwallet.certificates import (
     parse,
     signed,
 )
+from hardwallet.denylist import Header
 from hardwallet.errors import CardRefused, IssuingError, WalletError
 from hardwallet.journalled import IssuingJournal, write_durably
 from hardwallet.keys import seal
@@ -185,6 +186,10 @@ class Scheme:
     def denied_cards(self) -> list[bytes]:
         """The cards (8 bytes each) on the denylist in force."""
         return self._denylist.cards()
+
+    def denylist_header(self) -> Header | None:
+        """The header of the denylist in force; None before there is one."""
+        return self._denylist.header()
 
     def card_order(self, card: bytes, kind: int, value: bytes, now: int) -> bytes:
         """The next order (125 bytes) to a card (8 bytes): `kind` one of KIND_ACKNOWLEDGE, KIND_LIMITS,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from hardwallet import denylist
 from hardwallet import messages as m
 from hardwallet.certificates import CLASS_ISSUING, TrustBundle
-from hardwallet.denylist import Delta, Denylist
+from hardwallet.denylist import Delta, Denylist, Header
 from hardwallet.errors import CertificateRefused, IssuingError, SignatureInvalid
 from hardwallet.journalled import IssuingJournal, write_durably
 from hardwallet.limits import Limits, parse_limits
@@ -104,13 +104,10 @@ class DenylistDesk:
         raw = self._current()
         return [] if raw is None else list(self._parsed(raw))
 
-    def published(self) -> tuple[int, int]:
-        """Version and time of the list that was published last; zeros where there is none."""
+    def header(self) -> Header | None:
+        """The header of the list that was published last; None where there is none."""
         raw = self._current()
-        if raw is None:
-            return 0, 0
-        header = denylist.parse_header(raw)
-        return header.version, header.time_s
+        return None if raw is None else denylist.parse_header(raw)
 
     def deltas(self) -> Iterator[bytes]:
         """Each change that was published and is still here, oldest first."""

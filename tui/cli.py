@@ -18,6 +18,7 @@ from tui.commands import (
     denylist,
     orders,
     pos,
+    publishing,
     readers,
     scheme,
     settlement,
@@ -83,6 +84,7 @@ app.add_typer(pos.app, name="pos")
 sync.register(app)
 app.add_typer(denylist.app, name="denylist")
 app.add_typer(orders.app, name="orders")
+publishing.register(denylist.app, orders.app, card.app)
 settlement.register(clearing.app)
 clearing_files.register(clearing.app)
 app.add_typer(clearing.app, name="clearing")

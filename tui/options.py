@@ -15,6 +15,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON."
 Scheme = Annotated[
     Path, typer.Option("--scheme", metavar="DIR", help="The scheme's folder (see: hardwallet scheme init).")
 ]
+OptionalScheme = Annotated[
+    Path | None,
+    typer.Option("--scheme", metavar="DIR", help="The scheme's folder (see: hardwallet scheme init)."),
+]
+OptionalTerminal = Annotated[
+    Path | None,
+    typer.Option("--terminal", metavar="DIR", help="The terminal's folder (see: hardwallet terminal new)."),
+]
 KeyFile = Annotated[
     Path | None,
     typer.Option(

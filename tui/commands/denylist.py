@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tui.options import AsJson, KeyFile, Terminal
+from tui.options import AsJson, KeyFile, OptionalScheme, OptionalTerminal, Terminal
 from tui.output import report
 from tui.text import facts, say, when
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _DAY_S = 86_400
 
 app = typer.Typer(help="The list of cards that an issuer refuses.")
+
+_SHOWN = 100
 
 
 @app.command(
@@ -50,22 +52,29 @@ def import_list(
     report(data, [words], as_json=as_json)
 
 
-@app.command("show", epilog="Exit codes: 0 shown; 1 the terminal holds no good list; 2 bad usage.")
+@app.command("show", epilog="Exit codes: 0 shown; 1 there is no good list; 2 bad usage.")
 def show(
-    terminal: Terminal,
+    terminal: OptionalTerminal = None,
+    scheme: OptionalScheme = None,
     card: Annotated[
         str, typer.Option("--card", metavar="NUMBER", help="Say whether this card is on a list.")
     ] = "",
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the denylists that a terminal holds: version, date, age, how many cards.
+    """Show the denylists that a terminal holds, or the one that a scheme has published.
 
     Example: hardwallet denylist show --terminal till --card 0000010100000007
     """
     from fleet.open import open_session
+    from tui.errors import BadUsage
 
     number = card_number(card) if card else b""
+    if scheme is not None and terminal is None:
+        _show_published(scheme, key_file, number, as_json=as_json)
+        return
+    if terminal is None or scheme is not None:
+        raise BadUsage(say("say whose denylist: --terminal DIR or --scheme DIR"))
     with open_session(terminal, key_file) as session:
         data = status_data(session)
         if number:
@@ -75,6 +84,24 @@ def show(
             }
     report(data, _lines(data), as_json=as_json)
     if data["damaged"] or not data["lists"]:
+        raise typer.Exit(1)
+
+
+def _show_published(scheme: Path, key_file: Path | None, number: bytes, *, as_json: bool) -> None:
+    from fleet.open import open_issuing
+    from tui.commands.publishing import denylist_data, denylist_lines
+
+    with open_issuing(scheme, key_file) as issuing:
+        data = denylist_data(issuing)
+        cards = issuing.denied_cards()
+    if number:
+        data["card"] = {"number": number.hex(), "denied": number in cards}
+    shown = [] if number else [card.hex() for card in cards[:_SHOWN]]
+    lines = denylist_lines(data) + (_card_line(data) if number else shown)
+    if len(cards) > len(shown) > 0:
+        lines.append(say("and {count} more", count=len(cards) - len(shown)))
+    report(data if number else {**data, "numbers": shown}, lines, as_json=as_json)
+    if not data["version"]:
         raise typer.Exit(1)
 
 
@@ -134,7 +161,9 @@ def status_lines(data: dict[str, Any]) -> list[str]:
 
 def _lines(data: dict[str, Any]) -> list[str]:
     lines = facts((say("denylist"), line) for line in status_lines(data))
-    if "card" in data:
-        words = say("is refused") if data["card"]["denied"] else say("is on no list")
-        lines += facts([(say("card {number}", number=data["card"]["number"]), words)])
-    return lines
+    return lines + (_card_line(data) if "card" in data else [])
+
+
+def _card_line(data: dict[str, Any]) -> list[str]:
+    words = say("is refused") if data["card"]["denied"] else say("is on no list")
+    return facts([(say("card {number}", number=data["card"]["number"]), words)])

@@ -1,4 +1,4 @@
-"""`hardwallet terminal`: makes a terminal's folder."""
+"""`hardwallet terminal`: makes a terminal's folder, renews its certificate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,9 @@ import typer
 
 from tui.options import AsJson, Scheme
 from tui.output import report
-from tui.text import facts, say
+from tui.text import facts, say, when
 
-app = typer.Typer(help="Make a terminal.")
+app = typer.Typer(help="Make a terminal, renew its certificate.")
 
 
 @app.command(
@@ -97,6 +97,51 @@ def new(
                 (say("folder"), path),
                 *([(say("vehicle"), settings.vehicle)] if settings.vehicle else []),
                 (say("clearing"), settings.clearing or say("not set; give --clearing to hardwallet sync")),
+            ]
+        ),
+        as_json=as_json,
+    )
+
+
+@app.command(
+    "renew",
+    epilog="Exit codes: 0 renewed; 1 the terminal or the scheme refuses, nothing changed; 2 bad usage.",
+)
+def renew(
+    path: Annotated[Path, typer.Argument(metavar="TERMINAL", help="The terminal's folder.")],
+    scheme: Scheme,
+    scheme_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--scheme-key-file", metavar="FILE", help="File of mode 0600 with the scheme's passphrase."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a terminal a new certificate by its acquirer's newest key: before the old one ends or is revoked.
+
+    It keeps its number, its key and all that waits in it.
+
+    Example: hardwallet terminal renew till --scheme city
+    """
+    from fleet.open import open_issuing, system_clock
+    from pos_terminal.trust_update import renew_certificate
+
+    with open_issuing(scheme, scheme_key_file) as issuing:
+        certificate = renew_certificate(path, issuing, system_clock())
+    report(
+        {
+            "folder": str(path),
+            "payee": certificate.payee.hex(),
+            "terminal": certificate.terminal.hex(),
+            "not_before": certificate.not_before,
+            "not_after": certificate.not_after,
+        },
+        facts(
+            [
+                (say("terminal"), certificate.terminal.hex()),
+                (say("payee"), certificate.payee.hex()),
+                (say("valid until"), when(certificate.not_after)),
             ]
         ),
         as_json=as_json,

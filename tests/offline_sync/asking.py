@@ -1,10 +1,13 @@
 """Signed requests, made by hand where a test wants one that no client would send."""
 
+import asyncio
 from itertools import count
 from typing import Any
 
 import httpx
+from starlette.applications import Starlette
 
+from offline_sync.client import ClearingClient
 from offline_sync.requests import OperatorSigner, Signer, TerminalSigner
 from tests.offline_sync.factory import NOW, Scheme, Terminal
 
@@ -52,15 +55,30 @@ def signed(
     return request
 
 
-class Asker:
-    """Asks one clearing by hand."""
+class InProcess(httpx.BaseTransport):
+    """The service without a network. What it lets through as an exception fails the test."""
 
-    def __init__(self, client: httpx.Client, base: str) -> None:
-        self.client = client
-        self.base = base
+    def __init__(self, app: Starlette, peer: str = "127.0.0.1") -> None:
+        self._app = httpx.ASGITransport(app, client=(peer, 1))
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """One request in an event loop of its own."""
+        return asyncio.run(self._answered(request))
+
+    async def _answered(self, request: httpx.Request) -> httpx.Response:
+        asked = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
+        response = await self._app.handle_async_request(asked)
+        return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
 
     def ask(
         self, signer: Signer | None, method: str, path: str, content: bytes = b"", **options: Any
     ) -> httpx.Response:
         """The answer to a request that is signed now."""
-        return self.client.send(signed(signer, method, path, content, base=self.base, **options))
+        return self.handle_request(signed(signer, method, path, content, **options))
+
+
+def client_of(transport: httpx.BaseTransport, signer: Signer | None, time_s: int = NOW) -> ClearingClient:
+    """The typed client, without a network."""
+    return ClearingClient(
+        "http://clearing", signer, clock=lambda: time_s, entropy=lambda _: nonce(), transport=transport
+    )

@@ -158,8 +158,9 @@ def claim(connection: Connection, ledger: "Ledger", order: LoadOrder, returns: S
     Raises RecordRefused `return-claimed` when another order of the card holds one of them, `return-amount`.
     """
     _check_amounts(order, returns)
-    for one in returns:
-        _check_free(connection, order, one)
+    if not _is_cancelled(connection, order):
+        for one in returns:
+            _check_free(connection, order, one)
     matched = []
     for one in returns:
         number = _record_of(connection, order.card, one)
@@ -179,6 +180,14 @@ def claim(connection: Connection, ledger: "Ledger", order: LoadOrder, returns: S
     return matched
 
 
+def _is_cancelled(connection: Connection, order: LoadOrder) -> bool:
+    """Whether the receipt of this load is here, and is not for what was ordered."""
+    loaded_fen = connection.execute(
+        sa.select(loads.c.amount_fen).where(loads.c.card == order.card, loads.c.counter == order.counter)
+    ).scalar()
+    return loaded_fen not in (None, order.amount_fen)
+
+
 def _check_amounts(order: LoadOrder, returns: Sequence[Owed]) -> None:
     if len({(one.sequence, one.body_digest) for one in returns}) != len(returns):
         raise RecordRefused("return-amount", "the load order names one payment twice")
@@ -192,15 +201,16 @@ def _check_free(connection: Connection, order: LoadOrder, wanted: Owed) -> None:
     c = claims.c
     rows = connection.execute(
         sa.select(c.counter, c.order_fen, loads.c.amount_fen)
+        .order_by(c.counter)
         .select_from(claims.outerjoin(loads, sa.and_(loads.c.card == c.card, loads.c.counter == c.counter)))
         .where(c.card == order.card, c.sequence == wanted.sequence, c.body_digest == wanted.body_digest)
     )
-    for counter, order_fen, loaded_fen in rows:
-        if counter != order.counter and (loaded_fen is None or loaded_fen == order_fen):
-            raise RecordRefused(
-                "return-claimed",
-                f"load {counter} of this card returns payment {wanted.sequence} already; leave it out",
-            )
+    held = [counter for counter, order_fen, loaded_fen in rows if loaded_fen in (None, order_fen)]
+    if held and order.counter not in held:
+        raise RecordRefused(
+            "return-claimed",
+            f"load {held[0]} of this card returns payment {wanted.sequence} already; leave it out",
+        )
 
 
 def _record_of(connection: Connection, card: bytes, wanted: Owed) -> int | None:

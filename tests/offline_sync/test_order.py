@@ -1,73 +1,125 @@
 """Whatever the order, however often: the same ledger. Random histories, cut, repeated, shuffled."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from hashlib import sha256
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hardwallet.records import Record
+from hardwallet.records import Owed, Record
+from offline_sync.chain import Kind, pack_opened
 from offline_sync.clearing import Clearing, Report
-from offline_sync.messages import Batch
-from pos_terminal.sale import SaleState
-from tests.offline_sync.factory import Card, Scheme
-from tests.offline_sync.test_clearing import Till, carried, changed, money, open_clearing, own
+from offline_sync.errors import RecordRefused
+from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
+from tests.offline_sync.factory import NOW, Card, Scheme, Terminal
+from tests.offline_sync.test_clearing import Item, Till, carried, changed, money, open_clearing, own
 
 SCHEME = Scheme(seed="order")
 
+Step = Callable[[Clearing], object]
 
-@dataclass
+
 class History:
-    """What happened: uploads, in the order in which they were made, and load receipts."""
+    """What happened: two tills and a bus, torn and carried payments, a clone, sales given up, a sibling that
+    granted, gaps, refunds, loads with what was owed, one of them cancelled. Each step is one arrival.
+    """
 
-    batches: list[Batch]
-    receipts: list[tuple[Record, Card]]
+    def __init__(self) -> None:
+        self.cards = [SCHEME.card(number, balance_fen=0) for number in (1, 2, 3, 4)]
+        self.shop = SCHEME.terminal(1, 1, retail=True)
+        self.sibling = SCHEME.terminal(1, 2, retail=True)
+        self.bus = SCHEME.terminal(2, 1)
+        self.tills = [Till(terminal, self.cards) for terminal in (self.shop, self.sibling, self.bus)]
+        self.loads = [(SCHEME.load(card, 20_000), card) for card in self.cards]
+        self.orders: list[tuple[bytes, list[Owed]]] = []
+        for card in self.cards[:3]:
+            self._trade(card)
+        clone = SCHEME.payment(self.cards[0], self.sibling, 5, sequence=2)
+        self.tills[1].add(own(clone), carried(self.loads[2][0]))
+        self._return(self.cards[3])
+        self.steps = self._steps()
 
-
-def history() -> History:
-    """Two tills and a bus, three cards, torn and carried payments, a clone, a sale given up, gaps, a fork."""
-    cards = [SCHEME.card(number) for number in (1, 2, 3)]
-    terminals = [
-        SCHEME.terminal(1, 1, retail=True),
-        SCHEME.terminal(1, 2, retail=True),
-        SCHEME.terminal(2, 1),
-    ]
-    tills = [Till(terminal, cards) for terminal in terminals]
-    shop, sibling, bus = tills
-    receipts = [(SCHEME.load(card, 20_000), card) for card in cards]
-    for card in cards:
-        shop.add(own(SCHEME.payment(card, shop.terminal, 1_250)))
-        bus.add(own(SCHEME.payment(card, bus.terminal, 200)))
-        torn = SCHEME.payment(card, sibling.terminal, 333)
-        bus.add(carried(torn), own(SCHEME.payment(card, bus.terminal, 200)))
+    def _trade(self, card: Card) -> None:
+        shop, sibling, bus = self.tills
+        shop.add(own(SCHEME.payment(card, self.shop, 1_250)))
+        bus.add(own(SCHEME.payment(card, self.bus, 200)))
+        torn = SCHEME.payment(card, self.sibling, 333)
+        bus.add(carried(torn), own(SCHEME.payment(card, self.bus, 200)))
         sibling.add(changed(torn.reference, SaleState.GIVEN_UP))
-        back = SCHEME.payment(card, shop.terminal, 77)
+        back = SCHEME.payment(card, self.shop, 77)
         bus.add(carried(back))
         shop.add(own(back, SaleState.PAID_NOT_GRANTED), changed(back.reference, SaleState.GRANTED))
-    clone = SCHEME.payment(cards[0], sibling.terminal, 5, sequence=2)
-    sibling.add(own(clone), carried(receipts[2][0]))
-    batches = [shop.batch(1, 4), shop.batch(5), sibling.batch(1, 2), sibling.batch(3)]
-    batches += [bus.batch(1, 5), bus.batch(4, 9), bus.batch(10)]
-    return History(batches, receipts)
+
+    def _return(self, card: Card) -> None:
+        """Four payments that were not granted: one is refunded in part and goes back with a load after one
+        that was cancelled, one was granted by the sibling, one is granted after it went back, one is owed.
+        """
+        shop, sibling, bus = self.tills
+        torn = [SCHEME.payment(card, self.shop, amount_fen) for amount_fen in (600, 700, 800, 900)]
+        for payment in torn:
+            bus.add(carried(payment))
+            shop.add(changed(payment.reference, SaleState.GIVEN_UP))
+        sibling.add(changed(torn[1].reference, SaleState.GRANTED), carried(torn[0]))
+        order, receipt = refund(card, self.shop, torn[0], 100)
+        shop.add(order)
+        bus.add(carried(receipt))
+        back = [owed(torn[0], 500), owed(torn[2], 800)]
+        self.orders.append((SCHEME.load_order(card, 2, 1_300), back))
+        self.loads.append((SCHEME.load(card, 0), card))
+        self.orders.append((SCHEME.load_order(card, 3, 2_300), back))
+        self.loads.append((SCHEME.load(card, 2_300), card))
+        sibling.add(changed(torn[2].reference, SaleState.GRANTED))
+
+    def _steps(self) -> list[Step]:
+        shop, sibling, bus = self.tills
+        batches = [shop.batch(1, 4), shop.batch(5, 11), shop.batch(12), sibling.batch(1, 2)]
+        batches += [sibling.batch(3, 6), sibling.batch(7), bus.batch(1, 5), bus.batch(4, 13), bus.batch(14)]
+        steps: list[Step] = [lambda clearing, one=batch: clearing.accept(one) for batch in batches]
+        steps += [
+            lambda clearing, load=load, card=card: clearing.book_load(load.raw, card.raw_certificate)
+            for load, card in self.loads
+        ]
+        steps += [
+            lambda clearing, order=order, back=back: clearing.book_order(order, back)
+            for order, back in self.orders
+        ]
+        return steps
 
 
-HISTORY = history()
+def owed(payment: Record, amount_fen: int) -> Owed:
+    """As clearing tells it."""
+    return Owed(payment.sequence, sha256(payment.body).digest(), amount_fen)
+
+
+def refund(card: Card, terminal: Terminal, payment: Record, amount_fen: int) -> tuple[Item, Record]:
+    """A merchant's order and the card's receipt of it."""
+    reference = b"".join(part.to_bytes(4, "big") for part in (payment.sequence, amount_fen, 900))
+    sale = Sale(reference, amount_fen, 0x0156, REFUND_PROFILE, 900, NOW, card=card.number)
+    receipt = SCHEME.payment(
+        card, terminal, amount_fen, reference=reference[:8] + bytes(4), kind=0xD3, transaction=900
+    )
+    return (Kind.SALE_OPENED, pack_opened(sale)), receipt
+
+
+HISTORY = History()
+ALL = list(range(len(HISTORY.steps)))
 
 
 def settle(clearing: Clearing, steps: list[int]) -> Report:
-    """Steps below 0 hand over a load receipt, others an upload."""
+    """What is refused for now is handed over again at the end, as an issuer does with all of its orders."""
+    later = []
     for step in steps:
-        if step < 0:
-            record, card = HISTORY.receipts[-step - 1]
-            clearing.book_load(record.raw, card.raw_certificate)
-        else:
-            clearing.accept(HISTORY.batches[step])
+        try:
+            HISTORY.steps[step](clearing)
+        except RecordRefused:
+            later.append(step)
+    if len(later) < len(steps) and set(steps) == set(ALL):
+        for step in later:
+            HISTORY.steps[step](clearing)
     report = clearing.report()
     clearing.close()
     return report
-
-
-ALL = [*range(len(HISTORY.batches)), *(-n - 1 for n in range(len(HISTORY.receipts)))]
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +128,22 @@ def expected() -> Report:
 
 
 def test_the_expected_ledger_is_what_was_paid(expected: Report) -> None:
-    assert expected.conservation.ok
-    assert expected.conservation.loads_fen == 60_000
-    assert expected.conservation.payees_fen == 3 * (1_250 + 200 + 200 + 77) + 5
-    assert expected.conservation.owed_fen == 3 * 333
+    sums = expected.conservation
+    assert sums.ok
+    assert (sums.loads_fen, sums.returned_fen) == (80_000 + 2_300, 1_300)
+    # Of the last card's payments the shop keeps only what the sibling granted; the 8.00 went back for good.
+    assert sums.payees_fen == 3 * (1_250 + 200 + 200 + 77) + 5 + 700
+    assert sums.owed_fen == 3 * 333 + 900
+    assert sums.refunds_fen == 100
     assert [(line.card, line.amount_fen) for line in expected.losses] == [
         ((1).to_bytes(8, "big").hex(), 1_250)
     ]
-    assert [line.amount_fen for line in expected.paid_not_granted] == [333] * 3
-    assert [line.kind for line in expected.evidence] == ["clone"]
+    assert [line.amount_fen for line in expected.paid_not_granted] == [333, 333, 333, 600, 900]
+    assert expected.evidence_counts == {"clone": 1, "granted-after-return": 1}
+    assert expected.loads_without_order[0].counter == 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(order=st.permutations(ALL), again=st.lists(st.sampled_from(ALL), max_size=6), data=st.data())
 def test_every_order_with_repeats_gives_the_same_ledger(
     expected: Report, order: list[int], again: list[int], data: st.DataObject
@@ -101,10 +157,11 @@ def test_every_order_with_repeats_gives_the_same_ledger(
     assert [(line.payee, line.terminal, line.gaps) for line in report.terminals] == [
         (line.payee, line.terminal, line.gaps) for line in expected.terminals
     ]
-    assert {line.kind for line in report.evidence} == {"clone"}
+    assert report.evidence_counts == expected.evidence_counts
+    assert (report.owed, report.losses, report.gaps) == (expected.owed, expected.losses, expected.gaps)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(order=st.permutations(ALL), cut=st.integers(0, len(ALL)))
 def test_the_books_balance_at_every_moment(order: list[int], cut: int) -> None:
     report = settle(open_clearing(SCHEME), list(order)[:cut])

@@ -290,6 +290,20 @@ class TestLoads:
         clearing.book_load(world.load(PAID_FEN).raw, world.card.raw_certificate)
         assert balances(clearing, world) == (0, LOADED_FEN, 0)
 
+    def test_all_orders_handed_over_again(self, world: World) -> None:
+        """As at every opening of the books: the cancelled one is no quarrel with the one that came after."""
+        clearing = world.returned()
+        steps = [
+            (world.load(0), world.order(2, PAID_FEN)),
+            (world.load(PAID_FEN), world.order(3, PAID_FEN)),
+        ]
+        for _ in range(2):
+            for receipt, _order in steps:
+                clearing.book_load(receipt.raw, world.card.raw_certificate)
+            for _receipt, order in steps:
+                clearing.book_order(order, [world.owed()])
+        assert balances(clearing, world) == (0, LOADED_FEN, 0)
+
     def test_granted_after_it_was_loaded_is_evidence_and_money_stays(self, world: World) -> None:
         clearing = world.returned()
         with_returns(clearing, world)
@@ -375,14 +389,15 @@ def test_the_report_notices_a_return_that_is_not_due(world: World) -> None:
 
 def test_every_arrangement_gives_the_same_books(world: World) -> None:
     """State, record, order, receipt: 24 orders of arrival."""
-    receipt = world.load(500 + PAID_FEN)
+    receipt, order_of_load = world.load(500 + PAID_FEN), world.order(2, 500 + PAID_FEN)
+    given_up, by_bus = world.given_up(), world.by_bus()
     seen = []
     for order in itertools.permutations(range(4)):
         clearing = world.clearing()
         steps = [
-            lambda c: c.accept(world.given_up()),
-            lambda c: c.accept(world.by_bus()),
-            lambda c: c.book_order(world.order(2, 500 + PAID_FEN), [world.owed()]),
+            lambda c: c.accept(given_up),
+            lambda c: c.accept(by_bus),
+            lambda c: c.book_order(order_of_load, [world.owed()]),
             lambda c: c.book_load(receipt.raw, world.card.raw_certificate),
         ]
         for place in order:

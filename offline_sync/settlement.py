@@ -208,7 +208,7 @@ Take = Callable[[Row], None]
 _NUMBER: Final = "(0|[1-9][0-9]{0,15})"
 _COUNT: Final = "(0|[1-9][0-9]{0,9})"
 _SIGNED: Final = "(0|-?[1-9][0-9]{0,15})"
-_TIME: Final = "([0-9]{4}-[0-9]{2}-[0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])Z"
+_TIME: Final = "([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)"
 _KIND: Final = f"({'|'.join(KINDS.values())}|adjustment-[1-9][0-9]{{0,2}})"
 _ROW: Final = re.compile(
     f"{_COUNT},{_TIME},{_KIND},{_NUMBER},{_NUMBER},({'|'.join(DISPOSITIONS)}|-),"
@@ -345,8 +345,8 @@ def _row(line: str, number: int) -> Row:
     match = _ROW.fullmatch(line)
     if match is None:
         raise _bad_row(line, number)
-    (at, day, hour, minute, second, kind, credit, debit, disposition, terminal, transaction, card, sequence,
-     reference, code) = match.groups()  # fmt: skip
+    (at, time, kind, credit, debit, disposition, terminal, transaction, card, sequence, reference,
+     code) = match.groups()  # fmt: skip
     credit_fen, debit_fen = int(credit), int(debit)
     if credit_fen > MAX_NUMBER or debit_fen > MAX_NUMBER:
         raise _too_high(f"line {number}")
@@ -354,7 +354,9 @@ def _row(line: str, number: int) -> Row:
         raise SettlementRefused(
             "amount", f"line {number}: one of credit_fen and debit_fen is above 0, and the other one is 0"
         )
-    time_s = _day_s(day, number) + int(hour) * 3600 + int(minute) * 60 + int(second)
+    time_s = _seconds.get(time)
+    if time_s is None:
+        time_s = _read_time(time, number)
     return Row(
         int(at), time_s, kind, credit_fen, debit_fen, disposition,
         terminal, int(transaction), card, int(sequence), reference, code,
@@ -364,16 +366,17 @@ def _row(line: str, number: int) -> Row:
 _seconds: dict[str, int] = {}
 
 
-def _day_s(day: str, number: int) -> int:
-    """The second at which a day begins in UTC."""
-    found = _seconds.get(day)
-    if found is None:
-        if len(_seconds) > 10_000:
-            _seconds.clear()
-        try:
-            found = _seconds[day] = (date.fromisoformat(day).toordinal() - 719_163) * 86_400
-        except ValueError:
-            raise SettlementRefused("time", f"line {number}: there is no day {day}") from None
+def _read_time(time: str, number: int) -> int:
+    """The seconds since 1970 of a time as the format writes it."""
+    if len(_seconds) > 200_000:
+        _seconds.clear()
+    try:
+        found = timegm(datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).utctimetuple())
+    except ValueError:
+        raise SettlementRefused("time", f"line {number}: there is no such day: {time}") from None
+    if not 0 <= found < 2**32:
+        raise SettlementRefused("time", f"line {number}: no card signed anything at {time}")
+    _seconds[time] = found
     return found
 
 

@@ -212,7 +212,9 @@ def again(place: int) -> Edit:
         (put(2, b"granted", b"perhaps"), "row", "is no row"),
         (put(2, b"0000001100000007", b"000000110000000G"), "row", "is no row"),
         (put(2, b"T14:13", b"T24:13"), "row", "is no row"),
-        (put(2, b"2026-09-21", b"2026-02-30"), "time", "line 3: there is no day 2026-02-30"),
+        (put(2, b"2026-09-21", b"2026-02-30"), "time", "line 3: there is no such day: 2026-02-30T"),
+        (put(2, b"2026-09-21", b"1969-09-21"), "time", "line 3: no card signed anything at 1969-09-21T"),
+        (put(2, b"2026-09-21", b"2126-09-21"), "time", "no card signed anything"),
         # numbers
         (put(2, b",1250,", b",+1250,"), "number", "line 3, credit_fen: a number with a sign"),
         (put(2, b",1250,", b",-1250,"), "number", "line 3, credit_fen: a number with a sign"),

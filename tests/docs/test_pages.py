@@ -119,8 +119,8 @@ def unknown(words: list[str]) -> str:
     if not words or words[0].startswith(("-", ELLIPSIS)):
         return ""
     path = [words[0]]
-    if "COMMAND [ARGS]" in help_of((words[0],)) and len(words) > 1:
-        path.append(words[1])
+    while "COMMAND [ARGS]" in help_of(tuple(path)) and len(words) > len(path):
+        path.append(words[len(path)])
     text = help_of(tuple(path))
     if not text:
         return f"hardwallet {' '.join(path)}"

@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup setup-tests demo test check format mutants bench reference pins clean
+.PHONY: help setup setup-tests demo test check format mutants bench reference openapi pins clean
 
 help: ## lists the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,9 @@ bench: setup ## runs the benchmarks, prints the table, writes bench.json
 
 reference: setup ## builds the API reference, build/reference/index.html; needs no network
 	$(BIN)/python -m scripts.reference
+
+openapi: setup ## writes docs/openapi.json, the description of clearing's HTTP surface
+	$(BIN)/python -m offline_sync.clearing.description docs/openapi.json
 
 pins: ## pins the newest versions that pyproject.toml allows (needs the network)
 	scripts/pin.sh

@@ -320,7 +320,7 @@ class ClearingClient:
         status = response.status_code
         if status in (httpx.codes.OK, httpx.codes.NO_CONTENT):
             return
-        if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+        if status >= 500 or status in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
             raise ClearingFailed(
                 f"clearing failed ({status}); what waits stays here and is sent later",
                 _retry_after_s(response.headers.get("retry-after", "")),

@@ -1,4 +1,4 @@
-""" "Did I pay?": what a card says about itself, shown and nothing else.
+"""What a card says when somebody asks "did I pay?": shown, and nothing else.
 
     select ─ who is it? ─ PROVE ─ READ STATE ─ READ RECORD, newest first
 

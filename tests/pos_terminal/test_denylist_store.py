@@ -314,6 +314,20 @@ def test_damaged_files_are_no_list(issued: Issued, mill: Mill, tmp_path: Path, n
         assert store.of(ISSUER) == issued.held
 
 
+def test_changes_with_a_gap_are_no_list(
+    store: DenylistStore, issued: Issued, mill: Mill, folder: Path
+) -> None:
+    store.offer(issued.full(1, 2))
+    first, second = issued.delta([3]), issued.delta([4])
+    store.offer(first)
+    store.offer(second)
+    store.close()
+    (folder / DELTAS).write_bytes(second)
+    with closing(DenylistStore(folder, mill.trust)) as again:
+        assert again.of(ISSUER) is None
+        assert again.damaged[ISSUER]
+
+
 def test_another_issuers_list_under_this_name(
     store: DenylistStore, issued: Issued, mill: Mill, folder: Path
 ) -> None:

@@ -285,7 +285,7 @@ def check(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """ "Did I pay?": show a card's balance and its last payments. Takes nothing, carries nothing.
+    """Show a card's balance and its last payments: "did I pay?". Takes nothing, carries nothing.
 
     Says of each payment to whom it went, and whether this terminal granted it.
 

@@ -1,5 +1,6 @@
 """The settlement file: its bytes, and whatever is wrong with one, each with its own message."""
 
+import re
 import struct
 import subprocess
 from collections.abc import Callable
@@ -407,3 +408,31 @@ def test_a_list_is_read_as_strictly(scheme: Scheme, edit: Callable[[bytes, bytes
     with pytest.raises(SettlementRefused) as refused:
         settlement.read_list(BytesIO(edit(listed(scheme), made(scheme))))
     assert refused.value.code == code
+
+
+# ----------------------------------------------------------------------------------------------- the page
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "settlement.md"
+EXAMPLE = [
+    row(1, credit_fen=1_250),
+    row(2, credit_fen=300, disposition="not-granted"),
+    row(3, "return", debit_fen=300, disposition="not-granted", transaction=102, sequence=2, time_s=NOW + 2,
+        reference=f"{2:024x}"),
+    row(4, "refund", debit_fen=250, sequence=3, reference="0000000100000" + "0fa" + "0" * 8),
+]  # fmt: skip
+
+
+def test_the_example_of_the_page_is_a_file(scheme: Scheme) -> None:
+    whole = made(scheme, EXAMPLE, opening_fen=120_000)
+    (shown,) = re.findall(r"```csv\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown == whole.decode("ascii")
+    assert read(scheme, whole) == EXAMPLE
+
+
+def test_the_page_names_every_column_kind_and_refusal() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    source = Path(settlement.__file__).read_text(encoding="utf-8")
+    codes = set(re.findall(r'SettlementRefused\(\s*"([a-z-]+)"', source))
+    assert len(codes) > 15
+    for name in (*settlement.COLUMNS, *settlement.KINDS.values(), *settlement.DISPOSITIONS, *codes):
+        assert f"`{name}`" in page, name

@@ -90,7 +90,7 @@ def _has_file(kind: str, lengths: tuple[int, int]) -> bool:
     if kind in ("load-twice", "refund"):
         return lengths[0] == RECORD_LENGTH
     # Heads that an older version of this program kept are without their terminal's certificate.
-    return kind in ("fork", "behind") and set(lengths) <= {0, _SIGNED_HEAD_LENGTH}
+    return kind in ("fork", "behind") and all(not one or one >= _SIGNED_HEAD_LENGTH for one in lengths)
 
 
 def file_of(connection: Connection, trust: TrustBundle, digest: bytes) -> bytes:
@@ -206,9 +206,12 @@ def _of_terminal(trust: TrustBundle, found: _Evidence) -> dict[str, str]:
     signed = [proof for proof in (found.first, found.second) if proof]
     fields = {"kind": found.kind if len(signed) == 2 else "false-start"}
     for name, proof in zip(("first", "second"), signed, strict=False):
-        body, rest = proof[:HEAD_LENGTH], proof[HEAD_LENGTH:]
+        body, rest = proof[:HEAD_LENGTH], proof[HEAD_LENGTH:_SIGNED_HEAD_LENGTH]
+        joined = proof[_SIGNED_HEAD_LENGTH:]
         terminal = certificates.parse(rest[SIGNATURE_LENGTH:])
         fields[f"{name}_body"] = body.hex()
+        if joined:
+            fields[f"{name}_links"] = joined.hex()
         fields[f"{name}_signature"] = rest[:SIGNATURE_LENGTH].hex()
         fields[f"{name}_terminal_certificate"] = terminal.to_bytes().hex()
         fields[f"{name}_operator_certificate"] = _authority(trust, terminal).to_bytes().hex()

@@ -16,6 +16,7 @@ from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
 from offline_sync.clearing import losses, refunds, returns
 from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, RecordRow, Transfer
+from offline_sync.clearing.links import links
 from offline_sync.clearing.refunds import Receipt, RefundOrder
 from offline_sync.clearing.verify import Known, Reading, Verifier
 from offline_sync.errors import BatchRefused, MessageMalformed, RecordRefused
@@ -216,7 +217,8 @@ class Intake:
         for first, before, hashes, head in held:
             differing = first_difference(batch.first - 1, ours, first - 1, before + hashes)
             if differing is not None:
-                proofs = sorted((signed, head))
+                joined = links(batch.first - 1, ours, result.entries, first - 1, before + hashes)
+                proofs = sorted((signed + joined, head))
                 detail = f"two journals differ at entry {differing}"
                 found.evidence.append(self._note("fork", certificate.subject, detail, *proofs))
                 status = messages.FORKED

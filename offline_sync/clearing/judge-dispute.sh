@@ -21,7 +21,7 @@ OPENSSL_CONF=/dev/null   # openssl would read its settings
 export LC_ALL HOME OPENSSL_CONF
 unset OPENSSL_MODULES OPENSSL_ENGINES
 
-MOST_LINES=1366 # of 48 bytes each: a dispute file has at most 64 KiB
+MOST_LINES=5462 # of 48 bytes each: a dispute file has at most 256 KiB
 
 usage() {
     printf '%s\n' "judge-dispute.sh: $1" 'usage: judge-dispute.sh FILE --root SHA256' >&2
@@ -87,7 +87,7 @@ text=$(
     }
 )
 case $text in
-*!) not_proven 'the file is longer than 64 KiB, so it is no dispute file' ;;
+*!) not_proven 'the file is longer than 256 KiB, so it is no dispute file' ;;
 esac
 
 content() { printf '%s\n' "$text" | openssl base64 -d; }
@@ -106,6 +106,7 @@ canonical=$(content | jq -S --indent 2 . 2>/dev/null | openssl dgst -sha256 -r)
 #     root|HEX|MESSAGE                 SHA-256 of MESSAGE has to be HEX, the fingerprint that was given
 #     digest|HEX|MESSAGE|TEXT          the suite's hash of MESSAGE has to begin with HEX
 #     signed|KEY|SIGNATURE|MESSAGE|TEXT    SIGNATURE over MESSAGE has to verify under KEY
+#     linked|HEX|MESSAGE               SHA-256 of MESSAGE has to be HEX: one entry of a journal follows
 #     proven|SENTENCE
 # MESSAGE is base64, KEY and SIGNATURE are hex. Offsets are those of docs/protocol.md, sections 3, 4 and 16.
 # shellcheck disable=SC2016 # the dollars in it are jq's
@@ -206,6 +207,29 @@ def by_terminal($which; $signature; $terminal; $operator; $root):
       "digest|\($h.certificate)|\($terminal.body | base64)|the \($which) head names this terminal certificate",
       "signed|\($terminal.key)|\($signature)|\($h.body | base64)|the \($which) head";
 
+# The entries that join a head to an earlier one: index (8), then for each entry after it
+# hash before (32), kind (1), time (4), length of the payload (2), payload.
+def hex16: . as $n
+    | [range(15; -1; -1) as $place | ($n / pow(16; $place) | floor) % 16 | "0123456789abcdef"[. : . + 1]] | join("");
+def entries:
+    if . == "" then empty
+    else (cut(37; 2) | number) as $size
+        | { before: cut(0; 32), kind_time: cut(32; 5), payload: cut(39; $size), whole: (length >= 2 * (39 + $size)) },
+          (.[2 * (39 + $size) :] | entries)
+    end;
+def joined: { index: (cut(0; 8) | number), entries: [.[16:] | entries] };
+def follows($which; $head):
+    .index as $index
+    | .entries as $entries
+    | check(all($entries[]; .whole) and $index + ($entries | length) == ($head.last | number) and $index > 0;
+            "\($entries | length) entries join the \($which) head to entry \($index)";
+            "the entries beside the \($which) head do not lead up to it"),
+      ( range(0; $entries | length) as $place
+        | $entries[$place] as $entry
+        | (if $place + 1 < ($entries | length) then $entries[$place + 1].before else $head.head end) as $hash
+        | "linked|\($hash)|\($entry.before + ($index + $place + 1 | hex16) + $entry.kind_time + $entry.payload | base64)" ),
+      "ok|the hashes from entry \($index) to the \($which) head are worked through";
+
 def different($one; $other):
     check($one != $other; "the two bodies differ"; "the two bodies are the same: one statement that was signed twice");
 
@@ -249,7 +273,10 @@ def refund($one; $two):
         "proven|card \($one.card) has signed two refund receipts of payment no. \($one | refunded | number) that cannot both be true: \($early | shown), total \($early | total | yuan); and \($late | shown), total \($late | total | yuan). No card that works does that."
      end);
 
-def hashes: [[(.first | number) - 1, .before], [(.last | number), .head]];
+# What a head says about the hash of an entry: by itself, and by the entries that join it to an earlier one.
+def hashes:
+    [[(.first | number) - 1, .before], [(.last | number), .head]]
+    + if .joined then [[.joined.index, .joined.entries[0].before]] else [] end;
 def contradiction($one; $two):
     [ ($one | hashes[]) as $a | ($two | hashes[]) as $b | select($a[0] == $b[0] and $a[1] != $b[1]) | $a[0] ] | first;
 def short($early; $late): $late.journal < $early.last;
@@ -274,6 +301,7 @@ def two_journals($one; $two):
     first_operator_certificate: 162, second_operator_certificate: 162,
     first_terminal_certificate: 162, second_terminal_certificate: 162,
     first_signature: 64, second_signature: 64, scheme: 4, suite: 1 } as $lengths
+| ["first_links", "second_links"] as $links
 | ["format", "kind", "root_certificate", "scheme", "suite"] as $always
 | ["card_certificate", "first_body", "first_signature", "operator_certificate"] as $of_card
 | ["first_body", "first_operator_certificate", "first_signature", "first_terminal_certificate"] as $of_terminal
@@ -289,10 +317,11 @@ def two_journals($one; $two):
   elif (.[0].kind // "" | in($kinds) | not) then "no|this is no dispute file of a known kind"
   else .[0] as $file
   | $kinds[$file.kind] as [$wanted, $size]
-  | if ($file | keys) != ($wanted + $always | sort) then "no|a field is missing or does not belong there"
+  | if (($file | keys) - (if $file.kind == "fork" then $links else [] end)) != ($wanted + $always | sort) then "no|a field is missing or does not belong there"
     elif any($file | del(.format, .kind) | to_entries[];
              (.value | test("^[0-9a-f]*$") | not)
-             or (.value | length) != 2 * ($lengths[.key] // $size)) then
+             or if .key | in({"first_links": 1, "second_links": 1}) then (.value | length) % 2 == 1 or (.value | length) < 94
+                else (.value | length) != 2 * ($lengths[.key] // $size) end) then
         "no|a field is not the hex digits that it should be, or has the wrong length"
     elif ($file.suite | in({"01": 1, "02": 2}) | not) then "no|there is no such suite"
     else
@@ -323,7 +352,7 @@ def two_journals($one; $two):
          else
             ($file.first_operator_certificate | certificate) as $operator
             | ($file.first_terminal_certificate | certificate) as $terminal
-            | ($file.first_body | head) as $one
+            | ($file.first_body | head + if $file.first_links then {joined: ($file.first_links | joined)} else {} end) as $one
             | ($terminal | chain("terminal`s"; "terminal " + (.subject | cut(8; 4)); "c2"; ["01", "02"]; 0; $operator; $root)),
               ($one | by_terminal("first"; $file.first_signature; $terminal; $operator; $root)),
               if $file.kind == "false-start" then
@@ -333,10 +362,12 @@ def two_journals($one; $two):
               else
                   ($file.second_operator_certificate | certificate) as $other_operator
                   | ($file.second_terminal_certificate | certificate) as $other_terminal
-                  | ($file.second_body | head) as $two
+                  | ($file.second_body | head + if $file.second_links then {joined: ($file.second_links | joined)} else {} end) as $two
                   | ($other_terminal
                      | chain("second terminal`s"; "terminal " + (.subject | cut(8; 4)); "c2"; ["01", "02"]; 0; $other_operator; $root)),
                     ($two | by_terminal("second"; $file.second_signature; $other_terminal; $other_operator; $root)),
+                    (select($one.joined) | $one.joined | follows("first"; $one)),
+                    (select($two.joined) | $two.joined | follows("second"; $two)),
                     two_journals($one; $two)
               end
          end)
@@ -458,6 +489,9 @@ while IFS='|' read -r what one two three four; do
         "$one"*) checked "$shown" ;;
         *) not_proven "this does not hold: $shown" ;;
         esac
+        ;;
+    linked)
+        [ "$(hashed sha256 "$two")" = "$one" ] || not_proven 'an entry beside a head does not follow from the one before it'
         ;;
     differs)
         tick "$three"

@@ -125,11 +125,11 @@ class LinkProcessor:
 
     @property
     def atr(self) -> bytes:
-        """The inner link's ATR."""
+        """The inner link's ATR, 2 to 33 bytes."""
         return self._inner.atr
 
     def transmit(self, command: bytes) -> bytes:
-        """Passes the command on."""
+        """Passes the command APDU on and gives back the R-APDU. Raises as CardLink.transmit."""
         return self._inner.transmit(command)
 
     def close(self, *, unpower: bool = False) -> None:
@@ -237,7 +237,7 @@ class TimedLink(LinkProcessor):
         self._observe = observe
 
     def transmit(self, command: bytes) -> bytes:
-        """Passes the command on and reports it."""
+        """Passes the command APDU on and reports it. Raises as CardLink.transmit."""
         start_s = self._clock()
         reply = self._inner.transmit(command)
         self._observe(command, reply, (self._clock() - start_s) * 1000)

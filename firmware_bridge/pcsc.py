@@ -117,25 +117,45 @@ _REFUSED_TEXT = (
 
 
 class Scard(Protocol):
-    """The functions of pyscard's `smartcard.scard` that are used; a result code comes first."""
+    """The functions of pyscard's `smartcard.scard` that are used; a result code comes first.
+
+    They are those of PC/SC part 5, as pcsc-lite has them.
+    """
 
     # ruff: noqa: N802 - the specification's names
-    def SCardEstablishContext(self, scope: int, /) -> tuple[int, Any]: ...
-    def SCardReleaseContext(self, context: Any, /) -> int: ...
-    def SCardListReaders(self, context: Any, groups: list[str], /) -> tuple[int, list[str]]: ...
+    def SCardEstablishContext(self, scope: int, /) -> tuple[int, Any]:
+        """(result, context)."""
+
+    def SCardReleaseContext(self, context: Any, /) -> int:
+        """The result; waits on the context end."""
+
+    def SCardListReaders(self, context: Any, groups: list[str], /) -> tuple[int, list[str]]:
+        """(result, names)."""
+
     def SCardGetStatusChange(
         self, context: Any, timeout_ms: int, states: list[tuple[str, int]], /
-    ) -> tuple[int, list[tuple[str, int, list[int]]]]: ...
-    def SCardCancel(self, context: Any, /) -> int: ...
-    def SCardConnect(
-        self, context: Any, reader: str, share: int, protocols: int, /
-    ) -> tuple[int, Any, int]: ...
-    def SCardStatus(self, card: Any, /) -> tuple[int, str, int, int, list[int]]: ...
+    ) -> tuple[int, list[tuple[str, int, list[int]]]]:
+        """(result, (name, state, ATR) of each reader), once one differs from the state given for it."""
+
+    def SCardCancel(self, context: Any, /) -> int:
+        """The result; a wait on the context that runs now ends."""
+
+    def SCardConnect(self, context: Any, reader: str, share: int, protocols: int, /) -> tuple[int, Any, int]:
+        """(result, card, protocol)."""
+
+    def SCardStatus(self, card: Any, /) -> tuple[int, str, int, int, list[int]]:
+        """(result, reader, state, protocol, ATR)."""
+
     def SCardReconnect(
         self, card: Any, share: int, protocols: int, initialization: int, /
-    ) -> tuple[int, int]: ...
-    def SCardTransmit(self, card: Any, protocol: int, command: list[int], /) -> tuple[int, list[int]]: ...
-    def SCardDisconnect(self, card: Any, disposition: int, /) -> int: ...
+    ) -> tuple[int, int]:
+        """(result, protocol)."""
+
+    def SCardTransmit(self, card: Any, protocol: int, command: list[int], /) -> tuple[int, list[int]]:
+        """(result, reply), both APDUs as numbers from 0 to 255."""
+
+    def SCardDisconnect(self, card: Any, disposition: int, /) -> int:
+        """The result; the disposition says what becomes of the card's power."""
 
 
 class Health(Enum):

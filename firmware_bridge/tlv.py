@@ -37,7 +37,8 @@ class Tlv:
 
 
 def parse(raw: bytes) -> list[Tlv]:
-    """The data objects side by side in `raw`, not descended into; else MalformedTlv."""
+    """The data objects side by side in `raw`, at most MAX_LENGTH bytes, not descended into. Raises
+    MalformedTlv."""
     if len(raw) > MAX_LENGTH:
         raise MalformedTlv(f"TLV data of {len(raw)} bytes; at most {MAX_LENGTH} are read.")
     objects: list[Tlv] = []
@@ -75,7 +76,8 @@ def find(objects: Iterable[Tlv], tag: int) -> Tlv | None:
 
 
 def build(objects: Iterable[Tlv]) -> bytes:
-    """The data objects one after the other; the inverse of parse."""
+    """The data objects one after the other, at most MAX_LENGTH bytes; the inverse of parse. Raises
+    MalformedTlv."""
     raw = b"".join(found.to_bytes() for found in objects)
     if len(raw) > MAX_LENGTH:
         raise MalformedTlv(f"TLV data of {len(raw)} bytes; at most {MAX_LENGTH} are written.")

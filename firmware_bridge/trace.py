@@ -47,7 +47,8 @@ def blank(raw: bytes, start: int = 0, end: int | None = None) -> str:
 
 
 def redact_by_default(command: bytes, response: bytes) -> tuple[str, str]:
-    """Blanks the data, both ways, of the ISO commands that carry PINs or keys."""
+    """An exchange of two APDUs as hex; the data, both ways, of the ISO commands that carry PINs or keys are
+    blanked."""
     if len(command) < 2 or command[1] not in _SECRET_INS:
         return command.hex().upper(), response.hex().upper()
     hidden_response = blank(response, 0, max(0, len(response) - 2))
@@ -62,7 +63,7 @@ def redact_by_default(command: bytes, response: bytes) -> tuple[str, str]:
 
 
 def redact_everything(command: bytes, response: bytes) -> tuple[str, str]:
-    """Keeps headers and status words only."""
+    """An exchange of two APDUs as hex, of which only headers and status words are kept."""
     return blank(command, _HEADER_LENGTH), blank(response, 0, max(0, len(response) - 2))
 
 
@@ -155,7 +156,7 @@ class TracingLink(LinkProcessor):
         self._clock = clock
 
     def transmit(self, command: bytes) -> bytes:
-        """Passes the command on and records it."""
+        """Passes the command APDU on and records it. Raises as CardLink.transmit."""
         start_s = self._clock()
         try:
             reply = self._inner.transmit(command)

@@ -52,7 +52,7 @@ def tell_on_reader(
 ) -> list[Step]:
     """Take 1.00 twice and 2.00 twice from the card on `reader`, torn and whole; the steps told.
 
-    Raises the errors of the reader, the scheme's folder and the terminals' folders.
+    Raises BridgeError, WalletError, TerminalError, JournalError.
     """
     with ExitStack() as running:
         shop = _session(running, scheme_folder, key_file, "retail", clock, entropy)

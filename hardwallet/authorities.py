@@ -56,7 +56,8 @@ def build(
     revoked: Mapping[bytes, int],
     root_key: SigningKey,
 ) -> bytes:
-    """A list, signed by the root. Raises AuthoritiesRefused when it would hold too many."""
+    """A list, signed by the root, at most MAX_LENGTH bytes; `revoked`: by the digest (8 bytes) of a
+    certificate, since when. Raises AuthoritiesRefused when it would hold too many."""
     operators = list(certificates)
     if len(operators) > MAX_OPERATORS or len(revoked) > MAX_REVOKED:
         raise AuthoritiesRefused(
@@ -73,7 +74,7 @@ def build(
 
 
 def parse(raw: bytes, trust: TrustBundle) -> AuthorityList:
-    """A list whose root is that of `trust`, every part of it verified.
+    """A list (at most MAX_LENGTH bytes) whose root is that of `trust`, every part of it verified.
 
     Raises AuthoritiesRefused with the code malformed, too-long, scheme, or signature.
     """

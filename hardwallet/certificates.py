@@ -174,7 +174,7 @@ def check_dates(certificate: Certificate, now: int) -> None:
 
 
 def check_shape(certificate: Certificate, suite: int, scheme: bytes, currency: int) -> None:
-    """What can be said without a key: suite, scheme, currency, class, order of dates. Raises
+    """What can be said without a key: suite, scheme (4 bytes), currency, class, order of dates. Raises
     CertificateRefused."""
     name = _KINDS[certificate.kind]
     if certificate.suite != suite:
@@ -323,7 +323,8 @@ class TrustBundle:
     def check(
         self, certificate: Certificate, kind: int, now: int, *, even_revoked: bool = False
     ) -> VerifyingKey:
-        """The whole chain of a card's or terminal's certificate at `now`; its key, ready to use.
+        """The whole chain of a card's or terminal's certificate at `now` (seconds since 1970); its key, ready
+        to use.
 
         `even_revoked`: also under an operator's certificate that is revoked.
         Raises CertificateRefused (and AuthorityUnknown, CertificateRevoked), Malformed.

@@ -283,7 +283,7 @@ def apply(old: Denylist, delta: Delta) -> Denylist:
 
 
 def split(raw: bytes) -> Iterator[bytes]:
-    """Files that stand one behind the other. Raises DenylistRefused when the last is cut off."""
+    """Files that stand one behind the other, any length. Raises DenylistRefused when the last is cut off."""
     at = 0
     while at < len(raw):
         header = parse_header(raw[at : at + _LISTS])
@@ -301,8 +301,8 @@ def snapshot(made: Denylist, raw: bytes) -> bytes:
 
 
 def parse_snapshot(raw: bytes, trust: TrustBundle) -> Denylist:
-    """A snapshot, verified like `parse` does: the cards by the hash of the resulting list. Raises
-    DenylistRefused."""
+    """A snapshot (any length), verified like `parse` does: the cards by the hash of the resulting list.
+    Raises DenylistRefused."""
     header = parse_header(raw)
     _check_signed(header, raw, trust)
     if len(raw) != _LISTS + CARD_LENGTH * header.total:
@@ -370,12 +370,14 @@ def _widened(operator: bytes, numbers: Numbers) -> bytes:
 
 
 def _narrowed(operator: bytes, cards: memoryview) -> Numbers:
-    """The numbers of a file's cards. Raises DenylistRefused unless all are the operator's, sorted, each
-    once."""
-    halves = cards.cast("I")
-    if halves[::2].tobytes() != operator * (len(cards) // CARD_LENGTH):
-        raise DenylistRefused("operator", "the denylist names cards of another issuer")
-    numbers = _swapped(array("I", halves[1::2].tobytes()))
+    """The numbers of a file's cards, a part at a time: a long list is in memory twice at most. Raises
+    DenylistRefused unless all are the operator's, sorted, each once."""
+    halves, numbers = cards.cast("I"), array("I")
+    for begin in range(0, len(halves), 2 * _CHUNK):
+        part = halves[begin : begin + 2 * _CHUNK]
+        if part[::2].tobytes() != operator * (len(part) // 2):
+            raise DenylistRefused("operator", "the denylist names cards of another issuer")
+        numbers += _swapped(array("I", part[1::2].tobytes()))
     if not all(map(lt, numbers, islice(numbers, 1, None))):
         raise DenylistRefused("malformed", "the denylist's cards are not in order")
     return numbers

@@ -39,7 +39,7 @@ _KINDS: Final = {
 
 
 def redact(command: bytes, response: bytes) -> tuple[str, str]:
-    """Both as hex for a trace, PIN blocks and the keys that they travel under as `xx`.
+    """Both APDUs as hex for a trace, PIN blocks and the keys that they travel under as "xx".
 
     A command that is not one of the wallet's keeps its header only when it could carry a secret.
     """

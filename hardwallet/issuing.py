@@ -81,7 +81,7 @@ class Trust:
     bundle: TrustBundle
 
     def to_bytes(self) -> bytes:
-        """The content of scheme.json."""
+        """The content of scheme.json, any length."""
         operators = [operator.to_bytes().hex() for operator in self.bundle.operators]
         root, held = self.bundle.root.to_bytes().hex(), self.bundle.authorities.hex()
         file = _SchemeFile(1, self.suite.number, self.name, root, operators, held)
@@ -89,7 +89,8 @@ class Trust:
 
 
 def parse_trust(raw: bytes, where: str, *, deterministic: bool = False) -> Trust:
-    """The content of a scheme.json, its certificates verified. Raises IssuingError naming `where`."""
+    """The content of a scheme.json (any length), its certificates verified. Raises IssuingError, naming
+    `where`."""
     try:
         if len(raw) > _MAX_SCHEME_FILE:
             raise msgspec.DecodeError("too long")
@@ -114,7 +115,10 @@ def parse_trust(raw: bytes, where: str, *, deterministic: bool = False) -> Trust
 
 
 class Scheme:
-    """An open scheme folder: it signs certificates and orders. Close it when done."""
+    """An open scheme folder: it signs certificates and orders. Close it when done.
+
+    `now` is seconds since 1970 throughout.
+    """
 
     def __init__(
         self, folder: Path, trust: Trust, passphrase: bytes, journal: IssuingJournal, entropy: Entropy
@@ -492,7 +496,8 @@ def _returns_in(line: dict[str, Any]) -> list[r.Owed]:
 def create_scheme(
     folder: Path, name: str, suite: Suite, passphrase: bytes, now: int, entropy: Entropy
 ) -> Trust:
-    """A new scheme in `folder`: root, one issuing and one acquiring operator. Whole or not at all.
+    """A new scheme in `folder`: root, one issuing and one acquiring operator. Whole or not at all. `now` is
+    seconds since 1970, the passphrase has any length.
 
     Raises IssuingError when the folder holds a scheme already, or can't be written.
     """
@@ -539,7 +544,8 @@ def read_trust(folder: Path, *, deterministic: bool = False) -> Trust:
 def open_scheme(
     folder: Path, passphrase: bytes, entropy: Entropy, *, deterministic: bool = False
 ) -> Iterator[Scheme]:
-    """A scheme folder, opened for issuing and closed afterwards. Raises IssuingError."""
+    """A scheme folder, opened for issuing and closed afterwards; the passphrase has any length. Raises
+    IssuingError."""
     trust = read_trust(folder, deterministic=deterministic)
     journal = IssuingJournal(folder / JOURNAL)
     try:

@@ -45,8 +45,8 @@ def seal(key: SigningKey, suite: Suite, passphrase: bytes, entropy: Entropy) -> 
 
 
 def unseal(raw: bytes, suite: Suite, passphrase: bytes, where: str) -> SigningKey:
-    """The key of an envelope. Raises IssuingError, naming `where`, for a damaged one or a wrong
-    passphrase."""
+    """The key of an envelope, which is a file of JSON; the passphrase has any length. Raises IssuingError,
+    naming `where`, for a damaged one or a wrong passphrase."""
     try:
         if len(raw) > _MAX_ENVELOPE:
             raise msgspec.DecodeError("too long")

@@ -120,7 +120,7 @@ class WalletSession:
         self, trust: TrustBundle, now: int, terminal: Certificate | None = None, *, agreement: bool = False
     ) -> KnownCard:
         """Give the terminal's certificate, where wanted, and take the card's, verified against `trust` at
-        `now`.
+        `now` (seconds since 1970).
 
         Introduces the terminal's operator when the card does not know it, or not its newest certificate.
         `agreement` asks for the agreement key too.

@@ -97,7 +97,7 @@ class Suite(Protocol):
         """One 16-byte block under a 16-byte key, no mode."""
 
     def decrypt_block(self, key: bytes, block: bytes) -> bytes:
-        """The inverse of `encrypt_block`."""
+        """The inverse of `encrypt_block`: 16 bytes each."""
 
 
 _CURVE: Final = ec.SECP256R1()

@@ -101,27 +101,28 @@ def follows(entry: Entry, previous: bytes) -> bool:
 
 
 def pack_opened(sale: Sale) -> bytes:
-    """The payload of SALE_OPENED."""
+    """The payload of SALE_OPENED, 31 bytes."""
     return _OPENED.pack(
         sale.reference, sale.amount_fen, sale.currency, sale.profile, sale.transaction, sale.card
     )
 
 
 def parse_opened(payload: bytes) -> Opened:
-    """Raises MessageMalformed."""
+    """What SALE_OPENED tells, 31 bytes. Raises MessageMalformed."""
     if len(payload) != _OPENED.size:
         raise MessageMalformed(f"an opened sale has {_OPENED.size} bytes, not {len(payload)}")
     return Opened(*_OPENED.unpack(payload))
 
 
 def pack_changed(reference: bytes, state: SaleState, reason: str) -> bytes:
-    """The payload of SALE_CHANGED; a reason that is too long is cut, at a whole character."""
+    """The payload of SALE_CHANGED, 13 to 213 bytes; `reference`: 12. A reason that is too long is cut, at a
+    whole character."""
     words = reason.encode("utf-8", "replace")[:REASON_LIMIT].decode("utf-8", "ignore").encode()
     return _CHANGED.pack(reference, state) + words
 
 
 def parse_changed(payload: bytes) -> Changed:
-    """Raises MessageMalformed."""
+    """What SALE_CHANGED tells, 13 to 213 bytes. Raises MessageMalformed."""
     if not _CHANGED.size <= len(payload) <= PAYLOAD_LIMIT:
         raise MessageMalformed(f"a change of a sale has 13 to {PAYLOAD_LIMIT} bytes, not {len(payload)}")
     reference, state = _CHANGED.unpack_from(payload)
@@ -147,12 +148,12 @@ def parse_own(payload: bytes) -> tuple[SaleState, bytes]:
 
 
 def pack_delivered(card: bytes, number: int, status_word: int) -> bytes:
-    """The payload of ORDER_DELIVERED."""
+    """The payload of ORDER_DELIVERED, 14 bytes; `card`: 8."""
     return _DELIVERED.pack(card, number, status_word)
 
 
 def parse_delivered(payload: bytes) -> Delivered:
-    """Raises MessageMalformed."""
+    """What ORDER_DELIVERED tells, 14 bytes. Raises MessageMalformed."""
     if len(payload) != _DELIVERED.size:
         raise MessageMalformed(f"a delivered order has {_DELIVERED.size} bytes, not {len(payload)}")
     return Delivered(*_DELIVERED.unpack(payload))

@@ -58,7 +58,8 @@ class Queue(Protocol):
         """A card's certificate by its digest (8 bytes)."""
 
     def acknowledge(self, index: int, head_hash: bytes, rejected: list[Rejected], proof: bytes = b"") -> None:
-        """Keep that clearing holds everything up to `index`, and its acknowledgement as proof of that."""
+        """Keep that clearing holds everything up to `index`, whose hash is `head_hash` (32 bytes), and its
+        acknowledgement (any length) as proof of that."""
 
     def proof(self) -> bytes:
         """The acknowledgement that reached furthest, as clearing sent it; empty when there is none."""

@@ -164,7 +164,7 @@ def decode_acknowledgement(raw: bytes) -> Acknowledgement:
 
 
 def decode_refusal(raw: bytes) -> Refusal:
-    """Raises MessageMalformed."""
+    """At most 2 MiB of JSON. Raises MessageMalformed."""
     return _decode(raw, _refusal_decoder, MAX_ACKNOWLEDGEMENT_BYTES, "a refusal")
 
 
@@ -255,7 +255,10 @@ def seal_batch(
 def check_head(
     batch: Batch, terminal: Certificate, terminal_digest: bytes, key: VerifyingKey, result: Chained
 ) -> None:
-    """That the terminal signed this batch as it stands. Raises SignatureInvalid."""
+    """That the terminal, with the certificate of that digest (8 bytes), signed this batch as it stands.
+
+    Raises SignatureInvalid.
+    """
     key.verify(batch.signature, head_message(batch, terminal, terminal_digest, result))
 
 

@@ -186,7 +186,7 @@ class Nonces:
         return digest + nonce in self._minutes.get(time_s // _MINUTE_S, ())
 
     def keep(self, digest: bytes, nonce: bytes, time_s: int) -> None:
-        """Remember a request."""
+        """Remember a request: of which certificate (digest, 8 bytes), under which nonce (16 bytes)."""
         self._minutes.setdefault(time_s // _MINUTE_S, set()).add(digest + nonce)
         self._count += 1
 

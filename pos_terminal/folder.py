@@ -95,7 +95,8 @@ def create_terminal(
     key_file: Path | None = None,
     settings: Settings | None = None,
 ) -> TerminalFolder:
-    """A new terminal of `klass` (retail, transit) for a merchant, with the scheme's denylist of today.
+    """A new terminal of `klass` (retail, transit) for a merchant, with the scheme's denylist of `now`
+    (seconds since 1970).
 
     Raises TerminalFolderError when `path` holds one.
     """

@@ -76,7 +76,7 @@ class Journal(Protocol):
     def change_sale(self, reference: bytes, state: SaleState, reason: str, now_s: int) -> None:
         """Keep a change of state that has no record: open again (the card said no), declined, given up.
 
-        Raises NoSuchSale.
+        `reference`: 12 bytes. Raises NoSuchSale.
         """
 
     def keep_payment(self, record: Record, state: SaleState, now_s: int) -> None:
@@ -114,7 +114,8 @@ class Journal(Protocol):
         """A card's certificate by its digest (8 bytes)."""
 
     def keep_certificate(self, digest: bytes, certificate: CardCertificate) -> None:
-        """Keep a verified card certificate; bounded, the longest unused goes first."""
+        """Keep a verified card certificate under its digest (8 bytes); bounded, the longest unused goes
+        first."""
 
 
 class Denylists(Protocol):
@@ -131,7 +132,7 @@ class Orders(Protocol):
         """The orders for a card (8 bytes), the lowest number first; 125 bytes each."""
 
     def drop(self, raw: bytes) -> None:
-        """The card has answered this order."""
+        """The card has answered this order (125 bytes)."""
 
     def settle(self) -> None:
         """Keep what was dropped; called when the card has its result."""

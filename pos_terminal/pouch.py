@@ -47,8 +47,8 @@ class Orders:
         return [raw for card in sorted(self._waiting) for raw in self.waiting_for(card)]
 
     def put(self, raw: bytes) -> bool:
-        """Let an order wait; whether it is a new one. There is one order to a card and a number: when it
-        comes again, signed with another key, it takes the old one's place. Raises Malformed."""
+        """Let an order (125 bytes) wait; whether it is a new one. There is one order to a card and a number:
+        when it comes again, signed with another key, it takes the old one's place. Raises Malformed."""
         order = parse_card_order(raw)
         orders = self._waiting.setdefault(order.card, {})
         is_new = order.number not in orders
@@ -57,7 +57,7 @@ class Orders:
         return is_new
 
     def drop(self, raw: bytes) -> None:
-        """The card has answered. An order that does not wait here changes nothing."""
+        """The card has answered this order (125 bytes). One that does not wait here changes nothing."""
         order = parse_card_order(raw)
         orders = self._waiting.get(order.card, {})
         if orders.pop(order.number, None) is not None:

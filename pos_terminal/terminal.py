@@ -150,7 +150,8 @@ class Terminal:
         return self.known_cards.get(digest)
 
     def remember(self, digest: bytes, card: KnownCard) -> None:
-        """Keep a verified card's key at hand; bounded, the oldest goes first."""
+        """Keep a verified card's key at hand, by the digest (8 bytes) of its certificate; bounded, the oldest
+        goes first."""
         if len(self.known_cards) >= _KNOWN_CARDS:
             del self.known_cards[next(iter(self.known_cards))]
         self.known_cards[digest] = card

@@ -20,10 +20,10 @@ _MAX_FILE = 65_536
 
 
 def take_authorities(path: Path, raw: bytes, live: Trust | None = None) -> bool:
-    """Keep an authority list in a terminal's folder; False when it is held already. Durable on return.
+    """Keep an authority list (a file's bytes) in a terminal's folder; False when it is held already.
 
-    `live`: the trust of a terminal that is at work, which follows. Raises AuthoritiesRefused, StoreBusy,
-    StoreFailed, TerminalFolderError: what was held is held still.
+    Durable on return. `live`: the trust of a terminal that is at work, which follows. Raises
+    AuthoritiesRefused, StoreBusy, StoreFailed, TerminalFolderError: what was held is held still.
     """
     lock = Exclusive(path / _LOCK)
     try:
@@ -49,8 +49,10 @@ def is_revoked(path: Path) -> bool:
 
 
 def renew_certificate(path: Path, scheme: Scheme, now: int) -> Certificate:
-    """A new certificate for the terminal in a folder, by the acquirer's newest key: same payee, same number,
-    same key. Cut off anywhere, it is called again. Raises IssuingError, TerminalFolderError, StoreFailed.
+    """A new certificate from `now` (seconds since 1970) on for the terminal in a folder, by the acquirer's
+    newest key: same payee, same number, same key. Cut off anywhere, it is called again.
+
+    Raises IssuingError, TerminalFolderError, StoreFailed.
     """
     renewed = scheme.renew_terminal(read_certificate(path), now)
     if scheme.trust.bundle.version:

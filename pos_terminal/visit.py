@@ -90,6 +90,7 @@ class Stop(Exception):
 
 
 def decline(reason: str, status_word: int = sw.OK, sale: Sale | None = None) -> Stop:
+    """To be raised: the answer is no, and nothing was taken."""
     return Stop(Tap(Outcome.DECLINED, reason, status_word, sale))
 
 
@@ -99,7 +100,10 @@ def no_model() -> float:
 
 
 class Visit:
-    """One card in front of a terminal, from SELECT to its leaving."""
+    """One card in front of a terminal, from SELECT to its leaving. `now` is seconds since 1970 throughout.
+
+    What ends the visit early raises Stop, with the result.
+    """
 
     def __init__(
         self, terminal: Terminal, link: CardLink, modelled_ms: Callable[[], float] = no_model
@@ -115,6 +119,7 @@ class Visit:
         self._relieved = False  # of its records, before the result stood
 
     def select(self) -> Selected:
+        """SELECT; a card that is no wallet, of another scheme or too far away is declined."""
         limits = self.terminal.limits
         try:
             selected = self.session.select()
@@ -223,11 +228,13 @@ class Visit:
             self.lap("carry")
 
     def present(self, now: int) -> None:
+        """Show the terminal's certificate, once a visit. Raises BridgeError, WalletError."""
         if not self._presented:
             self.session.exchange_certificates(self.terminal.trust, now, self.terminal.identity.certificate)
             self._presented = True
 
     def prove(self, now: int) -> None:
+        """PROVE, once a visit: the card lets a proved terminal read. Raises BridgeError, WalletError."""
         if self.proved:
             return
         try:
@@ -289,10 +296,12 @@ class Visit:
         return stored is not None and stored.record.body == record.body
 
     def is_own(self, record: Record) -> bool:
+        """Whether the record names this very terminal."""
         certificate = self.terminal.identity.certificate
         return (record.payee, record.terminal) == (certificate.payee, certificate.terminal)
 
     def lap(self, name: str) -> None:
+        """The time since the last lap belongs to the phase of that name."""
         host_s, modelled_ms = self.terminal.stopwatch(), self._modelled_ms()
         host_before_s, modelled_before_ms = self._mark
         self._mark = (host_s, modelled_ms)

@@ -53,12 +53,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The program's source: `modules` by dotted name, and `root`, the checkout that it lies in."""
+    """The program's source: `modules` by dotted name, and `root`, the checkout that it lies in.
+
+    `foreign`: the libraries that it imports.
+    """
 
     root: Path
     modules: dict[str, ast.Module]
     names: dict[str, set[str]]
     exceptions: set[str]
+    foreign: set[str]
 
 
 def read(root: Path, packages: tuple[str, ...] = PACKAGES) -> Source:
@@ -68,7 +72,8 @@ def read(root: Path, packages: tuple[str, ...] = PACKAGES) -> Source:
         for path in sorted((root / package).rglob("*.py")):
             name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
             modules[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return Source(root, modules, {name: _bound(tree) for name, tree in modules.items()}, _exceptions(modules))
+    names = {name: _bound(tree) for name, tree in modules.items()}
+    return Source(root, modules, names, _exceptions(modules), _foreign(modules))
 
 
 def _bound(tree: ast.AST) -> set[str]:
@@ -86,6 +91,18 @@ def _bound(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.alias):
             names.add((node.asname or node.name).split(".")[0])
     return names
+
+
+def _foreign(modules: dict[str, ast.Module]) -> set[str]:
+    """The libraries that the program imports, by the first part of their names."""
+    found: set[str] = set()
+    for tree in modules.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
 
 
 def places(source: Source) -> dict[str, str]:
@@ -229,6 +246,8 @@ def dangling(source: Source, item: Item) -> list[str]:
 def _is_known(source: Source, item: Item, name: str) -> bool:
     parts = name.split(".")
     if len(parts) > 1 and parts[-1] in _FILE_ENDINGS:
+        return True
+    if parts[0] in source.foreign and parts[0] not in source.modules:
         return True
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])

@@ -40,7 +40,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def kind(error: BaseException) -> str:
-    """The error's name for programs, as in `card_file_busy`."""
+    """The error's name for programs, as in "card_file_busy"."""
     if isinstance(error, OSError):
         return "system"
     if isinstance(error, UnicodeError):

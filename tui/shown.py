@@ -61,7 +61,7 @@ class RecordedCard:
 
     @property
     def atr(self) -> bytes:
-        """The inner card's."""
+        """The inner card's, 2 to 33 bytes."""
         return self._inner.atr
 
     def power_on(self) -> None:
@@ -79,7 +79,7 @@ class RecordedCard:
         self._inner.reset()
 
     def execute(self, command: bytes) -> bytes:
-        """Passes on and records."""
+        """Passes the command APDU on and records it. Raises as VirtualCard.execute."""
         start_s = time.monotonic()
         try:
             reply = self._inner.execute(command)

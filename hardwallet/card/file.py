@@ -6,7 +6,7 @@ second process.
     8192   state A: generation (8) ‖ state (96) ‖ CRC-32 (4), padded to 4096
     12288  state B: the same again, written after A; the valid one with the higher generation counts
     16384  PIN tries, every bit inverted (1)
-    16385  image (card/memory.py), which begins with the PIN tries
+    16385  image (hardwallet/card/memory.py), which begins with the PIN tries
     end    a CRC-32 (4) for each operator, terminal and journal entry of the image
 
 The file stands for the card's secure element, so it holds the card's private keys in the clear, mode 0600: a

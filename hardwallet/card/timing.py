@@ -73,7 +73,10 @@ class ModelledLink(LinkProcessor):
         model.arrive()
 
     def transmit(self, command: bytes) -> bytes:
-        """Passes the command on; an exchange without a reply took no time that a model knows."""
+        """Passes the command APDU on; an exchange without a reply took no time that a model knows.
+
+        Raises as CardLink.transmit.
+        """
         reply = super().transmit(command)
         self._model.exchange(command, reply)
         return reply

@@ -93,7 +93,7 @@ def describe() -> dict[str, Any]:
 
 
 def to_bytes() -> bytes:
-    """docs/openapi.json, as it lies in the tree."""
+    """The bytes of docs/openapi.json, as it lies in the tree."""
     return msgspec.json.format(msgspec.json.encode(describe()), indent=2) + b"\n"
 
 

@@ -96,7 +96,8 @@ class Notices:
     # -------------------------------------------------------------------------------------- denylists
 
     def publish_denylist(self, raw: bytes) -> bool:
-        """Publish a full list, or a change (delta) of the one that is published. False when it was known.
+        """Publish a full list, or a change (delta) of the one that is published: a file's bytes. False when
+        it was known.
 
         Raises NoticeRefused: not its issuer's, older than what is published, does not follow it.
         """
@@ -334,7 +335,7 @@ class Notices:
     # ------------------------------------------------------------------------------------- authorities
 
     def publish_authorities(self, raw: bytes) -> bool:
-        """Publish a scheme's authority list, and follow it. False when it was known.
+        """Publish a scheme's authority list (a file's bytes), and follow it. False when it was known.
 
         Raises NoticeRefused: not the root's, or older than the one that is published.
         """
@@ -357,7 +358,7 @@ class Notices:
         return True
 
     def authorities(self, held: int = 0) -> bytes | None:
-        """The authority list, if it is newer than version `held`."""
+        """The authority list (a file's bytes), if it is newer than version `held`."""
         with self._reading() as connection:
             known = self._authorities(connection)
         return known[1] if known is not None and known[0] > held else None

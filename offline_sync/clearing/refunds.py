@@ -61,7 +61,8 @@ class Receipt:
 
 
 def order_of(payee: bytes, terminal: bytes, opened: Opened) -> RefundOrder | None:
-    """The refund order in a terminal's entry; None when the entry opens a sale of goods."""
+    """The refund order in an entry of a terminal (4 bytes) of a payee (8 bytes); None when the entry opens a
+    sale of goods."""
     if opened.profile != REFUND_PROFILE:
         return None
     sequence, total_fen = (int.from_bytes(opened.reference[at : at + 4], "big") for at in (0, 4))

@@ -268,7 +268,7 @@ def owed(connection: Connection, card: bytes) -> list[Owed]:
 
 
 def refunded(connection: Connection, card: bytes, sequence: int, payee: bytes) -> int:
-    """What was booked back of a payment, in fen."""
+    """What was booked back of a card's (8 bytes) payment to a payee (8 bytes), in fen."""
     orders = refund_orders.c
     total = connection.execute(
         sa.select(sa.func.sum(records.c.amount_fen))

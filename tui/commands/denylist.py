@@ -62,7 +62,7 @@ def show(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the denylists that a terminal holds, or the one that a scheme has published.
+    """Show a terminal's denylists, or a scheme's.
 
     Example: hardwallet denylist show --terminal till --card 0000010100000007
     """

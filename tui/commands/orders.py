@@ -22,10 +22,10 @@ def import_orders(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a terminal orders that it hands to their cards when it meets them.
+    """Give a terminal orders for its next cards.
 
-    They are believed for their issuer's signature, whoever carried them. A card refuses an order that is
-    older than its last one.
+    It hands each one to its card when it meets it. They are believed for their issuer's signature, whoever
+    carried them. A card refuses an order that is older than its last one.
 
     Example: hardwallet orders import city.orders --terminal till
     """

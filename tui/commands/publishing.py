@@ -60,9 +60,10 @@ def add(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put cards on the scheme's denylist, and publish its next version.
+    """Put cards on the scheme's denylist.
 
-    Terminals refuse them once they have it: by `hardwallet sync`, or as a file (denylist export, import).
+    This publishes its next version. Terminals refuse them once they have it: by `hardwallet sync`, or as a
+    file (denylist export, import).
 
     Example: hardwallet denylist add 0000010100000007 --scheme city
     """
@@ -81,7 +82,7 @@ def remove(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take cards off the scheme's denylist, and publish its next version.
+    """Take cards off the scheme's denylist.
 
     Example: hardwallet denylist remove 0000010100000007 --scheme city
     """
@@ -161,7 +162,7 @@ def export_list(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the scheme's denylist into a file that can be carried to terminals.
+    """Write the denylist into a file, for terminals.
 
     Example: hardwallet denylist export city.denylist --scheme city
     """
@@ -215,7 +216,7 @@ def _numbers(cards: Sequence[str] | None, from_file: Path | None) -> list[bytes]
 
 
 def block(number: CardNumber, scheme: Scheme, key_file: KeyFile = None, as_json: AsJson = False) -> None:
-    """Order a card to pay nothing more: for one that was lost.
+    """Order a lost card to pay nothing more.
 
     The order reaches the card at the next terminal that carries it. Until then the denylist helps.
 
@@ -241,7 +242,9 @@ def unblock(number: CardNumber, scheme: Scheme, key_file: KeyFile = None, as_jso
 def raise_allowance(
     number: CardNumber, scheme: Scheme, key_file: KeyFile = None, as_json: AsJson = False
 ) -> None:
-    """Tell a card what clearing has got from it, so that it may pay that much offline again.
+    """Let a card pay offline again what clearing has got.
+
+    The order tells the card up to which payment everything has arrived.
 
     Example: hardwallet card raise 0000010100000007 --scheme city
     """
@@ -317,7 +320,7 @@ def export_orders(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the scheme's orders to cards into a file that can be carried to terminals.
+    """Write the orders to cards into a file, for terminals.
 
     Example: hardwallet orders export city.orders --scheme city
     """

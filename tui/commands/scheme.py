@@ -135,7 +135,9 @@ def revoke(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke an operator's certificate: whoever has the new list refuses all that its key signed.
+    """Revoke an operator's certificate, for ever.
+
+    Whoever has the new authority list refuses all that its key signed.
 
     Example: hardwallet scheme revoke 0123456789abcdef --scheme city
     """
@@ -170,7 +172,7 @@ def revoke(
     "show", epilog="Exit codes: 0 shown; 1 the folder can't be read, or holds no scheme; 2 bad usage."
 )
 def show(scheme: OptionalScheme = None, terminal: OptionalTerminal = None, as_json: AsJson = False) -> None:
-    """Show the operators' certificates that a scheme, or a terminal, trusts.
+    """Show the operators that a scheme or a terminal trusts.
 
     Example: hardwallet scheme authorities show --scheme city
     """
@@ -210,7 +212,7 @@ def export(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the scheme's authority list into a file that can be carried to terminals.
+    """Write the authority list into a file, for terminals.
 
     Example: hardwallet scheme authorities export city.authorities --scheme city
     """
@@ -238,9 +240,10 @@ def import_(
     terminal: Terminal,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a terminal up to date on its scheme's operators. It is believed for the root's signature.
+    """Bring a terminal up to date on its operators.
 
-    A terminal that is at work follows when it is started again.
+    The file is believed for the root's signature, whoever carried it. An older list is refused. A terminal
+    that is at work follows when it is started again.
 
     Example: hardwallet scheme authorities import city.authorities --terminal till
     """

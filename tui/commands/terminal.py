@@ -118,9 +118,10 @@ def renew(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a terminal a new certificate by its acquirer's newest key: before the old one ends or is revoked.
+    """Give a terminal a new certificate.
 
-    It keeps its number, its key and all that waits in it.
+    The acquirer's newest key signs it. Do it before the old one ends, or is revoked. The terminal keeps its
+    number, its key and all that waits in it.
 
     Example: hardwallet terminal renew till --scheme city
     """

@@ -22,8 +22,8 @@ def links(first: int, ours: bytes, entries: Sequence[Entry], other_first: int, t
 
     `ours` are the hashes (32 bytes each) of a batch from index `first` on, the one before its entries
     included; `theirs` those of the other batch, from `other_first` on, of which its signed head names the
-    first and the last. Gives index (8), then for each entry after it: hash before (32) ‖ kind (1) ‖ time (4) ‖
-    length (2) ‖ payload; nothing when the head itself names such an entry, or none is in reach.
+    first and the last. Gives index (8), then for each entry after it: hash before (32) ‖ kind (1) ‖ time (4)
+    ‖ length (2) ‖ payload; nothing when the head itself names such an entry, or none is in reach.
     """
     last = first + len(entries)
     for index in (other_first + len(theirs) // HASH_LENGTH - 1, other_first):

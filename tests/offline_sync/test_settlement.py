@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from hardwallet import authorities, certificates, records
 from hardwallet.records import Record
-from hardwallet.suites import International
+from hardwallet.suites import GM, International, Suite, suite_by_number
 from offline_sync import chain, settlement
 from offline_sync.chain import Kind
 from offline_sync.clearing import Clearing
@@ -38,8 +38,8 @@ TODAY = beijing_day(NOW)
 class World:
     """Two merchants and a card that pays them; each `day_…` is what arrives on it."""
 
-    def __init__(self, url: str = "sqlite://") -> None:
-        self.scheme = Scheme(seed=SEED)
+    def __init__(self, url: str = "sqlite://", suite: Suite | None = None) -> None:
+        self.scheme = Scheme(seed=SEED) if suite is None else Scheme(seed=SEED, suite=suite)
         self.card = self.scheme.card(7, balance_fen=0)
         self.shop = self.scheme.terminal(1, 1, retail=True)
         self.sibling = self.scheme.terminal(1, 2, retail=True)
@@ -480,19 +480,21 @@ def test_the_list_of_closings(world: World) -> None:
 # ----------------------------------------------------------------------------------------------- signatures
 
 
-def test_a_signature_that_would_differ_is_kept(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", [International(), suite_by_number(GM)], ids=["international", "gm"])
+def test_a_signature_that_would_differ_is_kept(suite: Suite, tmp_path: Path) -> None:
     """SM2, and ECDSA as it mostly is, sign the same bytes differently each time."""
-    chancy = International()
-    world.scheme.acquirer_key = chancy.signing_key(world.scheme.acquirer_key.scalar())
-    world.clearing = world.open("sqlite://")
+    world = World(suite=suite)
+    key = world.scheme.acquirer_key
+    assert key.sign(b"x") != key.sign(b"x")
     world.first_day()
     world.clearing.close_day(TODAY)
     once = world.file(1, world.shop)
     assert world.file(1, world.shop) == once
     assert once in [path.read_bytes() for path in world.clearing.write_settlements(1, tmp_path)]
-    assert chancy.signing_key(world.scheme.acquirer_key.scalar()).sign(
-        b"x"
-    ) != world.scheme.acquirer_key.sign(b"x")
+    assert world.read(1, world.shop)[0].header.suite == suite.number
+    other = once.replace(b"number=1,", b"number=2,")
+    with pytest.raises(SettlementRefused, match="not what its operator signed"):
+        settlement.read(BytesIO(other), world.scheme.trust)
 
 
 def test_what_a_revoked_certificate_signed_is_signed_anew(world: World) -> None:

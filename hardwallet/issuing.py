@@ -322,7 +322,8 @@ class Scheme:
         finished = self._finish(session, card)
         if finished is not None:
             held = self.returns_of(finished)
-            if finished.amount_fen - sum(one.amount_fen for one in held) == amount_fen:
+            new_fen = finished.amount_fen - sum(one.amount_fen for one in held)
+            if finished.amount_fen and new_fen == amount_fen:
                 return finished
             returns = [one for one in returns if one not in held]
         self._check_returns(card.certificate.card, returns)
@@ -387,7 +388,9 @@ class Scheme:
         except CardRefused:
             order = m.parse_load_order(raw)
             if order.amount_fen:
-                self._send(session, card, self._order(replace(order, amount_fen=0)))
+                # Without its acknowledgement: for that the card would refuse this one too.
+                cancel = replace(order, amount_fen=0, acknowledged_sequence=0, acknowledged_fen=0)
+                self._send(session, card, self._order(cancel))
             raise
 
     def _order(self, order: m.LoadOrder, returns: Sequence[r.Owed] = ()) -> bytes:

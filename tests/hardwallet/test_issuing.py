@@ -19,6 +19,7 @@ from firmware_bridge.virtual.in_process import InProcessReader
 from firmware_bridge.virtual.tear import TearMoment
 from hardwallet import keys
 from hardwallet import messages as m
+from hardwallet import records as r
 from hardwallet import status as sw
 from hardwallet.card.applet import Card
 from hardwallet.card.memory import CardMemory
@@ -27,6 +28,7 @@ from hardwallet.errors import CardRefused, IssuingError
 from hardwallet.issuing import (
     ACQUIRER,
     ISSUER,
+    MAX_RETURNS,
     Scheme,
     create_scheme,
     open_scheme,
@@ -273,6 +275,124 @@ def test_refused_while_it_is_finished_is_cancelled_too(desk: Desk) -> None:
     assert desk.receipts() == [0]
     assert desk.load(30_000) == 30_000
     assert desk.balance_fen == 30_000
+
+
+@pytest.mark.parametrize(
+    "acknowledged", [(2, 0), (0, 1), (2**32 - 1, 0)], ids=["sequence", "total", "highest"]
+)
+def test_more_acknowledged_than_the_card_has_signed(desk: Desk, acknowledged: tuple[int, int]) -> None:
+    """Refused by the card, cancelled, and the card can be loaded afterwards."""
+    desk.load(500)
+    desk.reader.present()
+    with desk.open() as scheme, pytest.raises(CardRefused) as caught:
+        scheme.load(desk.reader.wait_for_card(1), 700, desk.now, acknowledged)
+    assert caught.value.sw == sw.ACKNOWLEDGES_TOO_MUCH
+    assert desk.memory.state().acknowledged_sequence == 0
+    assert desk.receipts() == [500, 0]
+    assert desk.load(900) == 900
+    assert desk.balance_fen == 1_400
+
+
+# ---------------------------------------------------------------------- payments that go back
+
+
+def owed(sequence: int, amount_fen: int) -> r.Owed:
+    """A payment that goes back, as clearing names it."""
+    return r.Owed(sequence, bytes([sequence]) * 32, amount_fen)
+
+
+def load_back(desk: Desk, amount_fen: int, *returns: r.Owed) -> r.Record:
+    """One attempt by a new process."""
+    desk.reader.present()
+    with desk.open() as scheme:
+        return scheme.load(desk.reader.wait_for_card(1), amount_fen, desk.now, returns=returns)
+
+
+def orders(desk: Desk) -> list[tuple[int, list[r.Owed]]]:
+    """The orders' amounts, and what goes back with each."""
+    with desk.open() as scheme:
+        return [(m.parse_load_order(raw).amount_fen, returns) for raw, returns in scheme.load_orders()]
+
+
+def test_what_goes_back_comes_on_top(desk: Desk) -> None:
+    receipt = load_back(desk, 500, owed(2, 300), owed(3, 40))
+    assert receipt.amount_fen == desk.balance_fen == 840
+    assert orders(desk) == [(840, [owed(2, 300), owed(3, 40)])]
+    with desk.open() as scheme:
+        assert scheme.returns_of(receipt) == [owed(2, 300), owed(3, 40)]
+    assert load_back(desk, 0, owed(4, 60)).amount_fen == 60
+
+
+def test_a_payment_goes_back_once(desk: Desk) -> None:
+    """The journal refuses it, whatever clearing says; nothing is ordered."""
+    load_back(desk, 500, owed(2, 300))
+    with pytest.raises(IssuingError, match="load 1 of this card returns its payment 2 already"):
+        load_back(desk, 500, owed(3, 40), owed(2, 300))
+    with pytest.raises(IssuingError, match="load 1 of this card"):
+        load_back(desk, 500, owed(2, 200))
+    assert len(orders(desk)) == 1
+    assert desk.balance_fen == 800
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [[owed(2, 0)], [owed(2, 5), owed(2, 6)], [owed(n, 1) for n in range(1, 34)]],
+    ids=["nothing", "twice", "too many"],
+)
+def test_returns_that_make_no_order(desk: Desk, returns: list[r.Owed]) -> None:
+    with pytest.raises(IssuingError):
+        load_back(desk, 500, *returns)
+    assert orders(desk) == []
+
+
+def test_the_most_that_goes_back_at_once_fits_the_journal(desk: Desk) -> None:
+    returns = [r.Owed(2**32 - 1 - n, bytes(32), 1_000) for n in range(MAX_RETURNS)]
+    load_back(desk, 1, *returns)
+    assert orders(desk) == [(32_001, returns)]
+
+
+@pytest.mark.parametrize("exchange", range(1, 5))
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_load_with_returns_that_was_cut_off(desk: Desk, exchange: int, moment: TearMoment) -> None:
+    """The same call again finishes the same order; what goes back is in one order."""
+    desk.reader.tear_at(exchange, moment)
+    with pytest.raises(CardGone), desk.open() as scheme:
+        scheme.load(desk.reader.wait_for_card(1), 500, desk.now, returns=[owed(2, 300)])
+    assert load_back(desk, 500, owed(2, 300)).amount_fen == 800
+    assert desk.balance_fen == 800
+    assert orders(desk) == [(800, [owed(2, 300)])]
+
+
+def test_another_load_after_one_with_returns_that_was_cut_off(desk: Desk) -> None:
+    """That one is finished and took the return along; this one is only its own amount."""
+    desk.reader.tear_at(4, "before")
+    with desk.open() as scheme, pytest.raises(CardGone):
+        scheme.load(desk.reader.wait_for_card(1), 500, desk.now, returns=[owed(2, 300)])
+    assert load_back(desk, 700, owed(2, 300), owed(3, 40)).amount_fen == 740
+    assert orders(desk) == [(800, [owed(2, 300)]), (740, [owed(3, 40)])]
+    assert desk.balance_fen == 1_540
+
+
+def test_a_cancelled_load_sets_its_returns_free(desk: Desk) -> None:
+    """The card refused: the zero order's receipt makes sure of it."""
+    desk.load(90_000)
+    with pytest.raises(CardRefused):
+        load_back(desk, 9_900, owed(2, 300))
+    assert desk.receipts() == [90_000, 0]
+    assert load_back(desk, 0, owed(2, 300)).amount_fen == 300
+    assert desk.balance_fen == 90_300
+
+
+def test_a_cancelling_that_is_finished_is_no_load_of_nothing(desk: Desk) -> None:
+    """A blocked card refuses the cancelling too; once it is finished, what goes back still does."""
+    state = desk.memory.state()
+    desk.memory.commit(state.changed(flags=state.flags | 1).to_bytes())
+    with pytest.raises(CardRefused):
+        load_back(desk, 0, owed(2, 300))
+    desk.memory.commit(state.to_bytes())
+    assert load_back(desk, 0, owed(2, 300)).amount_fen == 300
+    assert desk.receipts() == [0, 300]
+    assert desk.balance_fen == 300
 
 
 def test_blocked_card_is_loaded_once_it_is_unblocked(desk: Desk) -> None:

@@ -351,7 +351,8 @@ def _load(card: "CardAtHand", amount_fen: int, scheme: Path, key_file: Path | No
         finished = issuing.finish_load(card.link(), system_clock())
         held = [] if finished is None else issuing.returns_of(finished)
         if finished is not None:
-            if finished.amount_fen - sum(one.amount_fen for one in held) == amount_fen:
+            new_fen = finished.amount_fen - sum(one.amount_fen for one in held)
+            if finished.amount_fen and new_fen == amount_fen:
                 return _Loaded(finished, held, True)
             amount = yuan(finished.amount_fen)
             note(say("A load of {amount} that was cut off is finished now.", amount=amount))

@@ -11,6 +11,7 @@ from hardwallet.records import Owed, Record
 from offline_sync.chain import Kind, pack_opened
 from offline_sync.clearing import Clearing, Report
 from offline_sync.errors import RecordRefused
+from offline_sync.messages import Batch
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from tests.offline_sync.factory import NOW, Card, Scheme, Terminal
 from tests.offline_sync.test_clearing import Item, Till, carried, changed, money, open_clearing, own
@@ -75,16 +76,26 @@ class History:
         shop, sibling, bus = self.tills
         batches = [shop.batch(1, 4), shop.batch(5, 11), shop.batch(12), sibling.batch(1, 2)]
         batches += [sibling.batch(3, 6), sibling.batch(7), bus.batch(1, 5), bus.batch(4, 13), bus.batch(14)]
-        steps: list[Step] = [lambda clearing, one=batch: clearing.accept(one) for batch in batches]
-        steps += [
-            lambda clearing, load=load, card=card: clearing.book_load(load.raw, card.raw_certificate)
-            for load, card in self.loads
+        return [
+            *(accepting(batch) for batch in batches),
+            *(loading(load, card) for load, card in self.loads),
+            *(ordering(order, back) for order, back in self.orders),
         ]
-        steps += [
-            lambda clearing, order=order, back=back: clearing.book_order(order, back)
-            for order, back in self.orders
-        ]
-        return steps
+
+
+def accepting(batch: Batch) -> Step:
+    """An upload arrives."""
+    return lambda clearing: clearing.accept(batch)
+
+
+def loading(load: Record, card: Card) -> Step:
+    """A load receipt arrives."""
+    return lambda clearing: clearing.book_load(load.raw, card.raw_certificate)
+
+
+def ordering(order: bytes, back: list[Owed]) -> Step:
+    """A load order arrives."""
+    return lambda clearing: clearing.book_order(order, back)
 
 
 def owed(payment: Record, amount_fen: int) -> Owed:

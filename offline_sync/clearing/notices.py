@@ -72,6 +72,12 @@ class DenylistLine(NamedTuple):
     time_s: int
 
 
+class _File(NamedTuple):
+    version: int
+    base: int
+    length: int
+
+
 class _OrderRow(NamedTuple):
     card: bytes
     number: int
@@ -129,8 +135,8 @@ class Notices:
     def denylist(self, operator: bytes, held: int = 0) -> bytes | None:
         """The next file for somebody who holds version `held` (0: none) of an operator's (4 bytes) list.
 
-        A change when the way over all changes is shorter than the full list, else the full list. None when
-        nothing is newer. Ask again with the version that it gives, until None.
+        A change, or the full list, whichever begins the shorter way to the newest version. None when nothing
+        is newer. Ask again with the version that it gives, until None.
         """
         with self._reading() as connection:
             newest = self._newest(connection, operator)
@@ -141,16 +147,9 @@ class Notices:
             rows = connection.execute(
                 sa.select(*columns).where(of_operator).order_by(denylists.c.version)
             ).all()
-            full = max((row for row in rows if row.base == 0), key=lambda row: int(row.version))
-            changes = {int(row.base): row for row in rows if row.base}
-            way, at = [], held
-            while at in changes and at < newest.version:
-                way.append(changes[at])
-                at = int(changes[at].version)
-            through = at == newest.version and sum(int(row.length) for row in way) < full.length
-            if not (held and through) and full.version <= held:
+            chosen = _next_file([_File(*row) for row in rows], held, newest.version)
+            if chosen is None:
                 return None
-            chosen = way[0] if held and through else full
             return bytes(
                 connection.execute(
                     sa.select(denylists.c.raw).where(
@@ -398,3 +397,23 @@ def note_delivered(
             .where(columns.card == card, columns.number == number, columns.status_word.is_(None))
             .values(status_word=status_word, delivered_by=payee + terminal)
         )
+
+
+def _next_file(files: Iterable[_File], held: int, newest: int) -> _File | None:
+    """What begins the shortest way from version `held` to `newest`, in bytes; None when there is none."""
+    files = list(files)
+    changes = {one.base: one for one in files if one.base}
+    ways = [[one, *_way(changes, one.version)] for one in files if not one.base and one.version > held]
+    if held:
+        ways.append(_way(changes, held))
+    whole = [way for way in ways if way and way[-1].version == newest]
+    return min(whole, key=lambda way: sum(one.length for one in way))[0] if whole else None
+
+
+def _way(changes: dict[int, _File], begin: int) -> list[_File]:
+    """The changes that follow each other from a version on. Each leads up, so that there is an end."""
+    way = []
+    while begin in changes:
+        way.append(changes[begin])
+        begin = changes[begin].version
+    return way

@@ -91,8 +91,8 @@ def test_each_says_who_may_ask_how_much_and_what_is_refused(
     for status, codes in errors_of(operation).items():
         assert codes
         assert all(code in told["responses"][str(status)]["description"] for code in codes)
-    for status in ("429", "503"):
-        assert "Retry-After" in told["responses"][status]["headers"]
+    for later in ("429", "503"):
+        assert "Retry-After" in told["responses"][later]["headers"]
 
 
 def test_names_are_used_once(described: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from offline_sync.clearing import Clearing, disputes
 from offline_sync.errors import NoDispute
 from pos_terminal.sale import REFUND_PROFILE, Sale
 from tests.conftest import REPOSITORY
-from tests.offline_sync.factory import NOW, Card, Scheme, Terminal, resigned
+from tests.offline_sync.factory import ISSUER, NOW, Card, Scheme, Terminal, resigned
 from tests.offline_sync.test_clearing import Item, Till, carried, open_clearing, own
 
 pytestmark = pytest.mark.needs("openssl", "jq")
@@ -342,6 +342,32 @@ def test_an_operator_that_may_not_issue_proves_nothing(p256: Case, tmp_path: Pat
     found = judge_bytes(tmp_path, forged(p256, card, one, two, operator_certificate=operator), p256.root)
     assert not_proven(found)
     assert "class" in found.last
+
+
+def test_an_operators_older_key_still_proves(tmp_path: Path) -> None:
+    """The file holds the certificate under which the card stands, not the operator's newest."""
+    scheme = Scheme()
+    card, shop = scheme.card(7), scheme.terminal(1, 1, retail=True)
+    key = scheme.suite.new_signing_key(scheme.entropy)
+    beside = certificates.CLASS_ISSUING | certificates.CLASS_BESIDE
+    issuer = ISSUER + bytes(8)
+    newer = scheme.certificate(
+        *(certificates.OPERATOR, beside, bytes(4), issuer, key, scheme.root_key), not_before=NOW - 60
+    )
+    scheme.trust.add_operator(newer)
+    scheme.issuer_key = key
+    new_card = scheme.card(8)
+    clearing = open_clearing(scheme)
+    for one in (card, new_card):
+        copies = [own(scheme.payment(one, shop, amount, sequence=1)) for amount in (100, 200)]
+        clearing.accept(Till(shop, [one]).add(*copies).batch())
+    files = [
+        clearing.dispute(bytes.fromhex(line.digest)) for line in clearing.disputes() if line.kind == "clone"
+    ]
+    operators = {json.loads(file)["operator_certificate"] for file in files}
+    assert operators == {scheme.issuer.to_bytes().hex(), newer.to_bytes().hex()}
+    for file in files:
+        assert judge_bytes(tmp_path, file, disputes.fingerprint(scheme.root)).code == 0
 
 
 # ------------------------------------------------------------------------------------ what is no such file

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from hardwallet import certificates
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.restored import Held
 from offline_sync.errors import BatchRefused
-from tests.offline_sync.factory import Card, Scheme, Terminal
+from tests.offline_sync.factory import ACQUIRER, NOW, Card, Scheme, Terminal
 from tests.offline_sync.test_clearing import Till, money, open_clearing, own
 
 
@@ -100,3 +101,20 @@ def test_a_loss_of_another_scheme_or_operator_is_refused(till: Till, clearing: C
     issuer = bytes.fromhex("00000011") + bytes(4)
     with pytest.raises(BatchRefused, match="no acquiring operator"):
         clearing.lost(msgspec.structs.replace(acknowledged, payee=issuer))
+
+
+def test_what_was_signed_before_a_rotation_counts(card: Card) -> None:
+    """The acquirer has a new key since; its old acknowledgements are still its word."""
+    rotated = Scheme()
+    shop = rotated.terminal(1, 1, retail=True)
+    till = Till(shop, []).add(own(rotated.payment(card, shop, 100)))
+    acknowledged = open_clearing(rotated).accept(till.batch())
+    key = rotated.suite.new_signing_key(rotated.entropy)
+    acquirer = ACQUIRER + bytes(8)
+    newer = rotated.certificate(
+        *(certificates.OPERATOR, certificates.CLASS_ACQUIRING, bytes(4), acquirer, key, rotated.root_key),
+        not_before=NOW - 60,
+    )
+    rotated.trust.add_operator(newer)
+    assert rotated.trust.operator(ACQUIRER) == newer
+    assert open_clearing(rotated).lost(acknowledged)

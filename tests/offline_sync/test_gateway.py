@@ -13,6 +13,7 @@ import pytest
 
 from offline_sync import gateway, messages
 from offline_sync.clearing import Clearing
+from offline_sync.clearing.service import Bounds, application
 from offline_sync.errors import (
     AcknowledgementRefused,
     ClearingFailed,
@@ -20,6 +21,7 @@ from offline_sync.errors import (
     ClearingRefused,
     ClearingSlow,
     ClearingUnreachable,
+    ClockWrong,
     ExportFailed,
     GatewayError,
 )
@@ -28,6 +30,7 @@ from offline_sync.journal import SqliteJournal
 from offline_sync.outbox import Limits
 from pos_terminal.ports import CardCertificate
 from pos_terminal.sale import SaleState
+from tests.offline_sync.asking import InProcess, nonce
 from tests.offline_sync.factory import ACQUIRER, NOW, Card, Scheme, Stream, Terminal, journal_of
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -485,3 +488,172 @@ class TestExport:
             gateway.read_export(tmp_path / "none")
         with pytest.raises(ExportFailed, match="cannot be written"):
             gateway.export(store, terminal.uploader, tmp_path / "no" / "file", time_s=NOW)
+
+
+class TestRetryAfter:
+    """Clearing asks to be left alone: the gateway does so, within reason."""
+
+    @pytest.mark.parametrize(
+        ("header", "least_s", "most_s"),
+        [("7", 7, 7), ("0", 0, 1), ("100000", 300, 300), ("soon", 0, 1), ("-5", 0, 1), ("²", 0, 1)],
+    )
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_it_is_honoured(
+        self,
+        store: SqliteJournal,
+        scheme: Scheme,
+        terminal: Terminal,
+        header: str,
+        least_s: float,
+        most_s: float,
+        status: int,
+    ) -> None:
+        slept = Slept()
+        headers = [(b"retry-after", header.encode())]
+        sender = gateway_to(
+            lambda _: httpx.Response(status, headers=headers),
+            store,
+            terminal,
+            scheme,
+            sleep=slept,
+            backoff=Backoff(tries=3, first_s=0.4),
+        )
+        with pytest.raises(ClearingFailed):
+            sender.send()
+        assert len(slept.waits_s) == 2
+        assert all(least_s <= wait_s <= most_s for wait_s in slept.waits_s)
+
+    def test_a_longer_backoff_stays(self, store: SqliteJournal, scheme: Scheme, terminal: Terminal) -> None:
+        slept = Slept()
+        sender = gateway_to(
+            always(429, **{"retry-after": "1"}),
+            store,
+            terminal,
+            scheme,
+            sleep=slept,
+            backoff=Backoff(2, 40.0),
+        )
+        with pytest.raises(ClearingFailed):
+            sender.send()
+        assert slept.waits_s[0] >= 20
+
+    def test_a_clearing_with_its_limit(
+        self, store: SqliteJournal, scheme: Scheme, terminal: Terminal, clearing: Clearing
+    ) -> None:
+        """The service itself: one request in two seconds; three uploads get through, and nothing is lost."""
+        ran_s = [0.0]
+        waits_s: list[float] = []
+
+        def sleep(wait_s: float) -> None:
+            waits_s.append(wait_s)
+            ran_s[0] += wait_s
+
+        bounds = Bounds(signed_rate=0.5, signed_burst=1)
+        service = InProcess(application(clearing, bounds, stopwatch=lambda: ran_s[0]))
+        sender = gateway_to(
+            httpx.Response,  # never asked
+            store,
+            terminal,
+            scheme,
+            sleep=sleep,
+            transport=service,
+            entropy=lambda length: nonce()[-length:],
+            backoff=Backoff(tries=2, first_s=0.001),
+        )
+        assert sender.send().entries == 5
+        assert waits_s == [2, 2]
+        assert clearing.report().payments == 5
+
+
+def test_a_wrong_clock_is_told_and_nothing_is_tried_again(
+    store: SqliteJournal, scheme: Scheme, terminal: Terminal, clearing: Clearing
+) -> None:
+    slept = Slept()
+    sender = gateway_to(
+        httpx.Response,
+        store,
+        terminal,
+        scheme,
+        sleep=slept,
+        clock=lambda: NOW - 3_600,
+        transport=InProcess(application(clearing)),
+    )
+    with pytest.raises(ClockWrong, match="clock of this machine is 1 h behind clearing's"):
+        sender.send()
+    assert (slept.waits_s, store.acknowledged(), store.locked) == ([], 0, None)
+
+
+class TestBooksThatWerePutBack:
+    """Clearing acknowledged entries and no longer holds them: the terminal sends them again."""
+
+    def through(
+        self, clearing: Clearing, store: SqliteJournal, terminal: Terminal, scheme: Scheme
+    ) -> Gateway:
+        return gateway_to(
+            httpx.Response,
+            store,
+            terminal,
+            scheme,
+            transport=InProcess(application(clearing)),
+            entropy=lambda length: nonce()[-length:],
+        )
+
+    def test_what_is_lost_is_sent_again(
+        self, store: SqliteJournal, scheme: Scheme, terminal: Terminal, clearing: Clearing, card: Card
+    ) -> None:
+        def another() -> Clearing:
+            return Clearing("sqlite://", scheme.trust, {ACQUIRER: scheme.acquirer_key}, lambda: NOW)
+
+        backup, empty = another(), another()
+        for whole in (clearing, backup):
+            self.through(whole, store, terminal, scheme).send()
+        kept = store.proof()
+        assert messages.decode_acknowledgement(kept).highest == 5
+        assert self.through(clearing, store, terminal, scheme).resend_lost() == 0
+        store.keep_payment(scheme.payment(card, terminal, 100), SaleState.GRANTED, NOW)
+        self.through(clearing, store, terminal, scheme).send()
+        assert store.acknowledged() == 6
+        for put_back, lost in ((empty, 6), (backup, 6)):
+            gateway_now = self.through(put_back, store, terminal, scheme)
+            assert gateway_now.resend_lost() == lost
+            assert gateway_now.resend_lost() == 0
+            assert put_back.report().payments == 6
+            assert put_back.report().conservation == clearing.report().conservation
+            assert "restored" in {line.kind for line in put_back.report().evidence}
+        assert store.waiting().entries == 0
+        assert store.locked is None
+
+    def test_who_says_to_hold_more_is_not_believed(
+        self, store: SqliteJournal, scheme: Scheme, terminal: Terminal
+    ) -> None:
+        """Only a signature locks a terminal."""
+        store.acknowledge(*store.head())
+        boasting = always(200, b'{"highest": 900, "gaps": []}')
+        assert gateway_to(boasting, store, terminal, scheme).resend_lost() == 0
+        assert store.locked is None
+
+    @pytest.mark.parametrize(
+        "answer", [b"", b"{}", b'{"highest": -1, "gaps": []}', b'{"highest": 1, "gaps": [[1]]}', b"<html>"]
+    )
+    def test_nonsense(self, store: SqliteJournal, scheme: Scheme, terminal: Terminal, answer: bytes) -> None:
+        with pytest.raises(ClearingNonsense):
+            gateway_to(always(200, answer), store, terminal, scheme).resend_lost()
+
+
+def test_each_try_is_signed_anew(store: SqliteJournal, scheme: Scheme, terminal: Terminal) -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
+        return httpx.Response(500)
+
+    with pytest.raises(ClearingFailed):
+        gateway_to(answer, store, terminal, scheme, backoff=Backoff(tries=3)).send()
+    assert len(set(seen)) == 3
+
+
+def test_a_client_that_was_closed_says_so(store: SqliteJournal, scheme: Scheme, terminal: Terminal) -> None:
+    sender = gateway_to(always(200), store, terminal, scheme)
+    sender.close()
+    with pytest.raises(ClearingUnreachable, match="closed"):
+        sender.client.held()

@@ -27,6 +27,7 @@ SECTIONS: Final = {
     "clearing_workers": "clearing with two verifying processes, in both suites",
     "settlement": "settling a day: closed, and a signed file for each merchant",
     "terminal_store": "a terminal's store with a million rows",
+    "denylist": "a denylist of a million cards in a terminal",
 }
 
 

@@ -44,6 +44,7 @@ MAX_LENGTH: Final = HEADER_LENGTH + SIGNATURE_LENGTH + 2 * MAX_CARDS * CARD_LENG
 """The longest file, 16,000,164 bytes: a longer one is refused before it is read."""
 
 _HEADER: Final = struct.Struct(">BBBB4s4sIIIIII32s32s")
+_CARD: Final = struct.Struct(">4sI")
 _LISTS: Final = HEADER_LENGTH + SIGNATURE_LENGTH
 _OPERATOR_LENGTH: Final = 4
 _CHUNK: Final = 16_384  # cards that are hashed at a time
@@ -88,11 +89,14 @@ class Denylist:
 
     def __contains__(self, card: bytes) -> bool:
         """Whether a card (8 bytes) is refused."""
-        if len(card) != CARD_LENGTH or card[:_OPERATOR_LENGTH] != self.operator:
+        if len(card) != CARD_LENGTH:
             return False
-        number = int.from_bytes(card[_OPERATOR_LENGTH:], "big")
-        place = bisect_left(self.numbers, number)
-        return place < len(self.numbers) and self.numbers[place] == number
+        operator, number = _CARD.unpack(card)
+        if operator != self.operator:
+            return False
+        numbers = self.numbers
+        place = bisect_left(numbers, number)
+        return place < len(numbers) and bool(numbers[place] == number)
 
     def __len__(self) -> int:
         return len(self.numbers)

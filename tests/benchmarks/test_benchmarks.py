@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import machine, pcscd, rows, tap_cpu, tap_time
+from benchmarks import denylist, machine, pcscd, rows, tap_cpu, tap_time
 from benchmarks.rows import Row
 from firmware_bridge.air_time import J3R180, Operation
 from firmware_bridge.errors import ServiceNotRunning
@@ -90,7 +90,7 @@ def test_a_row_that_says_itself_that_it_fails_is_a_failure(tmp_path: Path) -> No
 def test_every_section_of_this_checkout_is_run() -> None:
     root = Path(program.__file__).parent
     there = {name for name in program.SECTIONS if (root / f"{name}.py").exists()}
-    assert {"tap_cpu", "tap_time", "pcscd"} <= there
+    assert {"tap_cpu", "tap_time", "pcscd", "denylist"} <= there
     assert set(program.sections(list(program.SECTIONS))) == {program.SECTIONS[name] for name in there}
 
 
@@ -191,6 +191,17 @@ def test_storage_is_shown_apart_and_all_rounds_count() -> None:
     assert found["  its storage alone / the raw pair"]["value"] == 0.7
     assert found["  both together, over all rounds"]["value"] == 4.0
     assert found["  both together, in the quietest round"]["value"] == 2.5
+
+
+# --------------------------------------------------------------------------------------------- the denylist
+
+
+def test_a_denylist_is_looked_up_held_and_changed() -> None:
+    """Few cards, in the process that is measured."""
+    found = denylist.run(True)
+    require_shape([dict(row) for row in found])
+    assert {row["limit"] for row in found} == {5.0, 16.0, 50.0, None}
+    assert all(row["value"] is not None and row["value"] > 0 for row in found if "memory" not in row["name"])
 
 
 # ------------------------------------------------------------------------------------------------- pcscd

@@ -147,12 +147,14 @@ class Clearing:
         with self._reading(), self._ledger.read() as connection:
             return disputes.file_of(connection, self.trust, digest)
 
-    def close_day(self, day: date, told: Told = untold) -> Closing:
+    def close_day(self, day: date, told: Told = untold, *, above: int = 0) -> Closing:
         """Close a day (in Beijing) now: everything that was booked since the last closing. Each movement of
-        the ledger belongs to exactly one closing. `told` hears how far it is. Raises SettlementError (the day
-        has not begun, or a later one is closed), LedgerError; nothing was closed then.
+        the ledger belongs to exactly one closing. `told` hears how far it is. `above`: a number of which
+        files were given out, though these books, put back from a backup, do not know it; this closing's is
+        higher. Raises SettlementError (the day has not begun, or a later one is closed), LedgerError; nothing
+        was closed then.
         """
-        return self._settlements.close_day(day, self.clock(), told)
+        return self._settlements.close_day(day, self.clock(), told, above)
 
     def settlements(
         self, payee: bytes | None = None, *, after: int = 0, limit: int = LIST_LIMIT
@@ -162,6 +164,10 @@ class Clearing:
         Raises LedgerError.
         """
         return self._settlements.listed(payee, after, limit)
+
+    def last_closing(self) -> int:
+        """The number of the last closing; 0 before the first. Raises LedgerError."""
+        return self._settlements.last()
 
     def settlement_totals(self, number: int) -> list[PayeeTotals]:
         """What each file of a closing comes to, by rising payee. Raises SettlementMissing, LedgerError."""

@@ -8,6 +8,7 @@ since in one of the suites it would be another one the next time.
 
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -115,7 +116,7 @@ Told = Callable[[int, int], None]
 
 
 class Closing(msgspec.Struct, frozen=True):
-    """A day that was closed. `number` rises by one from 1; `day` is YYYY-MM-DD; `first` and `last` are the
+    """A day that was closed. `number` rises, from 1; `day` is YYYY-MM-DD; `first` and `last` are the
     numbers of its movements in the ledger (`last` below `first`: there were none); times in seconds since
     1970. `payees` counts the files, `rows` the rows in them.
     """
@@ -156,7 +157,7 @@ def untold(_done: int, _of: int) -> None:
     """Hears nothing."""
 
 
-# ------------------------------------------------------------------------------------------ what is shown
+# ------------------------------------------------------------------------------------- closings and files
 
 
 class Settlements:
@@ -179,15 +180,16 @@ class Settlements:
         self._turn = turn
         self._reading = reading
 
-    def close_day(self, day: date, now_s: int, told: Told = untold) -> Closing:
-        """Close a day at `now_s`: everything that was booked since the last closing. One transaction.
+    def close_day(self, day: date, now_s: int, told: Told = untold, above: int = 0) -> Closing:
+        """Close a day at `now_s`: everything that was booked since the last closing. One transaction. Its
+        number is the next one above the last, and above `above`.
 
         Raises SettlementError when the day lies ahead in Beijing, or before the last one closed; LedgerError.
         """
         if day > beijing_day(now_s):
             raise SettlementError(f"{day} has not begun yet; close a day that has, or set the clock right")
         with self._turn, self._ledger.write() as connection:
-            return _close(self._ledger, connection, day, now_s, told)
+            return _close(self._ledger, connection, day, now_s, above, told)
 
     def listed(self, payee: bytes | None, after: int, limit: int) -> list[Closing]:
         """Closings with numbers above `after`, at most `limit` of them; only those with a file of `payee`
@@ -195,6 +197,13 @@ class Settlements:
         """
         with self._reading(), self._ledger.read() as connection:
             return list(_closings(connection, after=after, limit=min(limit, LIST_LIMIT), payee=payee))
+
+    def last(self) -> int:
+        """The number of the last closing; 0 before the first. Raises LedgerError."""
+        with self._reading(), self._ledger.read() as connection:
+            return int(
+                connection.execute(select(sa.func.coalesce(sa.func.max(closings.c.number), 0))).scalar_one()
+            )
 
     def totals(self, number: int) -> list[PayeeTotals]:
         """What each file of a closing comes to, by rising payee. Raises SettlementMissing, LedgerError."""
@@ -227,7 +236,7 @@ class Settlements:
             ones = self._files(connection, number)
             span = _span(connection, number)
             (day,) = connection.execute(select(closings.c.day).where(closings.c.number == number)).one()
-        target = folder / f"{number:06}-{day}"
+        target = folder / folder_name(number, day)
         served = [one for one in ones if one.header.payee[:4] in self._keys]
         try:
             with _partial_folder(target) as partial:
@@ -387,7 +396,7 @@ class Settlements:
 # ----------------------------------------------------------------------------------------------- closing
 
 
-def _close(ledger: Ledger, connection: Connection, day: date, now_s: int, told: Told) -> Closing:
+def _close(ledger: Ledger, connection: Connection, day: date, now_s: int, above: int, told: Told) -> Closing:
     before = connection.execute(
         select(closings.c.number, closings.c.day, closings.c.last).order_by(closings.c.number.desc()).limit(1)
     ).first()
@@ -396,7 +405,7 @@ def _close(ledger: Ledger, connection: Connection, day: date, now_s: int, told: 
         raise SettlementError(f"{last_day} is closed already; a day before it can't be closed any more")
     highest = int(connection.execute(select(sa.func.coalesce(sa.func.max(transfers.c.id), 0))).scalar_one())
     last = min(highest, after + MAX_ROWS)
-    number += 1
+    number = max(number, above) + 1
     connection.execute(
         sa.insert(closings),
         [{"number": number, "day": day.isoformat(), "after": after, "last": last, "closed_s": now_s}],
@@ -571,6 +580,22 @@ class _Payee:
     def name(self) -> str:
         """The file's name."""
         return f"settlement-{self.header.number}-{self.header.payee.hex()}.csv"
+
+
+def folder_name(number: int, day: str) -> str:
+    """The folder of a closing's files."""
+    return f"{number:06}-{day}"
+
+
+_FOLDER: Final = re.compile(r"([0-9]{6,9})-[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def highest_written(folder: Path) -> int:
+    """The highest number of a closing whose files lie below `folder`; 0 when there are none. Raises
+    OSError.
+    """
+    found = (_FOLDER.fullmatch(path.name) for path in folder.iterdir())
+    return max((int(match[1]) for match in found if match), default=0)
 
 
 def _totals_of(one: _Payee) -> PayeeTotals:

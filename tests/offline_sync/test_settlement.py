@@ -284,6 +284,44 @@ def test_progress_is_told_to_the_end(world: World, tmp_path: Path) -> None:
     assert heard[-1] == (closing.last, closing.last)
 
 
+def test_books_from_a_backup_number_above_what_was_given_out(world: World, tmp_path: Path) -> None:
+    """Files of closings 1 to 12 are with merchants, and the books know only 1."""
+    world.first_day()
+    world.clearing.close_day(TODAY)
+    world.clearing.write_settlements(1, tmp_path)
+    (tmp_path / "000012-2026-09-20").mkdir()
+    (tmp_path / "000013-notes").mkdir()
+    world.second_day()
+    assert settlements.highest_written(tmp_path) == 12
+    assert world.clearing.close_day(TODAY, above=12).number == world.clearing.last_closing() == 13
+    found, _ = world.read(13, world.shop)
+    assert (found.header.number, found.header.previous, found.header.opening_fen) == (13, 1, 1_327)
+    assert world.clearing.close_day(TODAY, above=12).number == 14
+    assert [one.number for one in world.clearing.settlements(after=1)] == [13, 14]
+
+
+def test_a_movement_of_another_reason_is_a_row_too(world: World) -> None:
+    """Whatever touches a merchant's account stands in its file."""
+    world.first_day()
+    with world.clearing._ledger.write() as connection:
+        of = {kind: connection.scalars(
+            sa.select(accounts.c.id).where(accounts.c.kind == kind, accounts.c.owner == owner)
+        ).one() for kind, owner in (
+            (AccountKind.CARD, world.card.number), (AccountKind.PAYEE, world.bus.payee)
+        )}  # fmt: skip
+        moved = {"reason": 99, "record": 2, "debit": of[AccountKind.PAYEE], "credit": of[AccountKind.CARD]}
+        connection.execute(sa.insert(transfers), [moved | {"amount_fen": 5}])
+        for kind, change in ((AccountKind.CARD, 5), (AccountKind.PAYEE, -5)):
+            connection.execute(
+                sa.update(accounts)
+                .where(accounts.c.id == of[kind])
+                .values(balance_fen=accounts.c.balance_fen + change)
+            )
+    world.clearing.close_day(TODAY)
+    _, rows = world.read(1, world.bus)
+    assert [(row.kind, row.amount_fen) for row in rows] == [("payment", 200), ("adjustment-99", -5)]
+
+
 # --------------------------------------------------------------------------------------------- kills, disks
 
 

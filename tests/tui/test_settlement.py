@@ -95,6 +95,19 @@ def test_files_are_written_again(paid: World) -> None:
     assert path.read_bytes() == b"notes"
 
 
+def test_books_that_were_put_back_replace_what_was_given_out(paid: World) -> None:
+    books = paid.path("city/clearing.sqlite")
+    before = books.read_bytes()
+    close(paid)
+    for name in ("-wal", "-shm"):
+        books.with_name(books.name + name).unlink(missing_ok=True)
+    books.write_bytes(before)
+    done = paid.call("clearing", "close", "--scheme", "city", "--out", "out", "--json")
+    assert (done.code, done.json["closing"]["number"], done.json["payees"][0]["previous"]) == (0, 2, 0)
+    assert "out holds files of closing 1, and the books know 0" in done.err
+    assert "This closing is 2; its files replace those after 0." in done.err
+
+
 def test_what_is_refused(world: World) -> None:
     for words, code, said in (
         (("close", "--day", "21.9.2026", "--out", "out"), 2, "is no day; write it like 2026-11-22"),

@@ -10,7 +10,7 @@ import typer
 
 from tui.errors import BadUsage, CommandError
 from tui.options import AsJson, KeyFile, Scheme
-from tui.output import report
+from tui.output import note, report
 from tui.progress import progress
 from tui.text import facts, say, table, when, yuan
 
@@ -69,12 +69,32 @@ def close(
     with open_clearing(scheme, key_file) as clearing:
         out.mkdir(parents=True, exist_ok=True)
         with progress(say("closing {day}", day=closed)) as told:
-            closing = clearing.close_day(closed, told)
+            closing = clearing.close_day(closed, told, above=_given_out(clearing, out))
         with progress(say("writing the files")) as told:
             paths = clearing.write_settlements(closing.number, out, told)
         payees = clearing.settlement_totals(closing.number)
     files = {path.stem.rpartition("-")[2]: str(path) for path in paths}
     report(_closing_data(closing, payees, files), _closing_lines(closing, payees, files), as_json=as_json)
+
+
+def _given_out(clearing: "Clearing", out: Path) -> int:
+    """The highest closing whose files lie in the folder. When the books do not know it, says so."""
+    from offline_sync.clearing.settlement import highest_written
+
+    highest = highest_written(out)
+    known = clearing.last_closing()
+    if highest > known:
+        note(
+            say(
+                "{out} holds files of closing {highest}, and the books know {known}: they were put back from "
+                "a backup. This closing is {next}; its files replace those after {known}.",
+                out=out,
+                highest=highest,
+                known=known,
+                next=highest + 1,
+            )
+        )
+    return highest
 
 
 def _day(text: str) -> date:

@@ -526,7 +526,7 @@ class TestRetryAfter:
     def test_a_longer_backoff_stays(self, store: SqliteJournal, scheme: Scheme, terminal: Terminal) -> None:
         slept = Slept()
         sender = gateway_to(
-            always(429, **{"retry-after": "1"}),
+            always(429, b"", **{"retry-after": "1"}),
             store,
             terminal,
             scheme,
@@ -551,7 +551,7 @@ class TestRetryAfter:
         bounds = Bounds(signed_rate=0.5, signed_burst=1)
         service = InProcess(application(clearing, bounds, stopwatch=lambda: ran_s[0]))
         sender = gateway_to(
-            httpx.Response,  # never asked
+            always(500),  # never asked
             store,
             terminal,
             scheme,
@@ -570,7 +570,7 @@ def test_a_wrong_clock_is_told_and_nothing_is_tried_again(
 ) -> None:
     slept = Slept()
     sender = gateway_to(
-        httpx.Response,
+        always(500),
         store,
         terminal,
         scheme,
@@ -590,7 +590,7 @@ class TestBooksThatWerePutBack:
         self, clearing: Clearing, store: SqliteJournal, terminal: Terminal, scheme: Scheme
     ) -> Gateway:
         return gateway_to(
-            httpx.Response,
+            always(500),
             store,
             terminal,
             scheme,

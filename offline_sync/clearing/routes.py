@@ -165,9 +165,10 @@ def _publish_authorities(clearing: Clearing, asked: Asked) -> Published:
 
 def _loads(clearing: Clearing, asked: Asked) -> LoadsBooked:
     handed: Loads = asked.body
+    # Receipts first: what a cancelled order was to return is free for the next one.
+    booked = sum(clearing.book_load(one.record, one.certificate) for one in handed.receipts)
     for one in handed.orders:
         clearing.book_order(one.order, [records.Owed(*msgspec.structs.astuple(each)) for each in one.returns])
-    booked = sum(clearing.book_load(one.record, one.certificate) for one in handed.receipts)
     return LoadsBooked(len(handed.orders), len(handed.receipts), booked)
 
 

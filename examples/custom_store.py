@@ -10,7 +10,7 @@ A file is a chain of frames: length of the payload (4) â€– its complement (4) â€
 hash (32), made of the frame and of the hash before it (docs/clearing.md). At opening both files are read and
 checked. A frame that was cut off at the end was never promised to anybody, and goes. Whatever else does not
 fit is damage: then nothing is opened, and nothing changed. All of it is in memory too, so this store is for
-some ten thousands of payments.
+some ten thousands of payments, and for one thread: whoever sells and sends at once puts a lock around it.
 """
 
 import errno

@@ -20,6 +20,8 @@ from benchmarks.tap_time import KNOWN, LIMITS_MS, MEETING, NEW, RETAIL
 from hardwallet.denylist import MAX_CARDS
 from offline_sync.messages import MAX_BATCH_BYTES, MAX_ENTRIES
 from pos_terminal.folder import LimitSettings
+from pos_terminal.tap import Outcome
+from scripts import docstrings
 from tests.conftest import REPOSITORY
 from tests.docs.markdown import anchors, follows
 from tests.examples.conftest import SECRETS, clearing
@@ -183,6 +185,26 @@ def test_the_figures_are_those_of_the_benchmarks(name: str) -> None:
     assert f"{MAX_ENTRIES:,}" in text
     assert f"{MAX_BATCH_BYTES // 2**20} MiB" in text
     assert MAX_CARDS == 1_000_000
+
+
+def classes() -> set[str]:
+    """The names of the program's classes, and of their members."""
+    source = docstrings.read(REPOSITORY)
+    return set().union(*source.names.values())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_name_is_in_the_program(name: str) -> None:
+    spans = re.findall(r"`([A-Za-z_][A-Za-z0-9_]+)`", _BLOCK.sub("", page(name)))
+    named = {span for span in spans if re.search(r"[a-z][A-Z]|_|^[A-Z][a-z]", span)}
+    assert named - {"HARDWALLET_PASSPHRASE"} - classes() == set()
+    assert {"JournalBusy", "CardGone", "ClearingClient", "fetch_notices"} & named
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_outcome_is_in_the_table(name: str) -> None:
+    rows = re.findall(r"^\| ((?:`[A-Z_]+`[, 、]*)+) \| [^|]+ \| [^|]+ \| [^|]+ \|$", page(name), re.MULTILINE)
+    assert {one for row in rows for one in re.findall(r"[A-Z_]+", row)} == {one.name for one in Outcome}
 
 
 def test_sections_are_numbered_through() -> None:

@@ -42,7 +42,7 @@ def version_at(world: World, terminal: str) -> int:
 
 
 def test_a_denylist_orders_and_authorities_arrive(world: World) -> None:
-    alice = world.shown()["number"]
+    alice, rich = world.shown()["number"], world.shown("rich.card")["number"]
     before = version_at(world, "till")
     with clearing_of(world) as url:
         nothing = world.call("sync", "--terminal", "till", "--clearing", url, "--json")
@@ -50,7 +50,7 @@ def test_a_denylist_orders_and_authorities_arrive(world: World) -> None:
         fetched = nothing.json["fetched"]
         assert (fetched["failure"], fetched["denylists"], fetched["orders"]) == ("", 0, 0)
         assert world.call("denylist", "add", alice, "--scheme", "city").code == 0
-        assert world.call("card", "block", alice, "--scheme", "city").code == 0
+        assert world.call("card", "block", rich, "--scheme", "city").code == 0
         assert world.call("scheme", "rotate", "issuer", "--scheme", "city").code == 0
     with clearing_of(world) as url:  # it begins with what the scheme's folder holds
         done = world.call("sync", "--terminal", "till", "--clearing", url, "--json")
@@ -66,15 +66,15 @@ def test_a_denylist_orders_and_authorities_arrive(world: World) -> None:
         assert "0 new denylists, 0 new orders" in again.out
     assert world.pay("1.00").code == 1  # at the till, with nobody online
     assert world.pay("2.00", terminal="bus").code == 0  # the bus has not been told
+    assert world.pay("1.00", card="rich.card").code == 1  # the till has handed the order over
+    assert world.pay("2.00", card="rich.card", terminal="bus").code == 1
 
 
 def test_what_the_scheme_publishes_reaches_a_clearing_that_runs(world: World) -> None:
     alice = world.shown()["number"]
     with clearing_of(world) as url:
         assert world.call("denylist", "add", alice, "--scheme", "city").code == 0
-        assert (
-            world.call("clearing", "report", "--scheme", "city").code == 0
-        )  # opens the books, and hands over
+        assert world.call("clearing", "report", "--scheme", "city").code == 0  # hands over what is new
         done = world.call("sync", "--terminal", "till", "--clearing", url, "--json").json
         assert done["fetched"]["denylists"] == 1
 

@@ -242,7 +242,9 @@ class Settlements:
             with _partial_folder(target) as partial:
                 return self._write(served, span, partial, target, told)
         except OSError as error:
-            raise SettlementError(f"{target} can't be written: {error.strerror}") from error
+            raise SettlementError(
+                f"{target} can't be written: {error.strerror}. Closing {number} stands; write its files again"
+            ) from error
 
     def _files(self, connection: Connection, number: int, payee: bytes | None = None) -> "list[_Payee]":
         """The files of a closing. Raises SettlementMissing when there is no such closing."""
@@ -412,7 +414,8 @@ def _close(ledger: Ledger, connection: Connection, day: date, now_s: int, above:
     )
     tallies = _tally(ledger, connection, after, last, told)
     _keep(connection, number, tallies, whole=last == highest)
-    return next(_closings(connection, after=number - 1, limit=1))
+    (closing,) = _closings(connection, after=number - 1, limit=1)
+    return closing
 
 
 def _tally(ledger: Ledger, connection: Connection, after: int, last: int, told: Told) -> dict[int, _Tally]:

@@ -1,5 +1,7 @@
 """Closings: every movement in exactly one of them, and files that the ledger and the receipts agree with."""
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -385,6 +387,27 @@ def test_a_folder_that_cannot_be_written(world: World, tmp_path: Path) -> None:
         world.clearing.write_settlements(1, tmp_path / "file")
     with pytest.raises(SettlementMissing, match="there is no closing 2"):
         world.clearing.write_settlements(2, tmp_path)
+
+
+def test_a_full_disk_leaves_no_half_file(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.first_day()
+    world.clearing.close_day(TODAY)
+    whole = os.fsync
+    synced = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SettlementError, match=r"No space left on device\. Closing 1 stands; write its files"):
+        world.clearing.write_settlements(1, tmp_path)
+    assert list((tmp_path / "000001-2026-09-21").iterdir()) == []
+    assert len(world.clearing.write_settlements(1, tmp_path)) == 2
 
 
 def test_one_writer_at_a_time(world: World, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardwallet import certificates
@@ -304,6 +304,21 @@ def test_no_piece_of_a_file_is_a_file(scheme: Scheme) -> None:
     whole = made(scheme, ROWS[:2])
     for length in range(len(whole)):
         refusal(scheme, whole[:length])
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_bytes_come_are_refused_or_read(scheme: Scheme, data: st.DataObject) -> None:
+    """Pieces of a good file with anything between them: never another error, never another content."""
+    whole = made(scheme, ROWS[:2])
+    begin = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(begin, len(whole)))
+    put_in = data.draw(st.binary(max_size=40) | st.text("0123456789,#-+ \n", max_size=20).map(str.encode))
+    raw = whole[:begin] + put_in + whole[end:]
+    if raw == whole:
+        assert read(scheme, raw) == ROWS[:2]
+    else:
+        refusal(scheme, raw)
 
 
 def test_a_file_that_is_too_large(scheme: Scheme, monkeypatch: pytest.MonkeyPatch) -> None:

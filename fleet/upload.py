@@ -13,12 +13,15 @@ from fleet import notices
 from fleet.notices import Fetched
 from fleet.open import open_operator_client, system_clock
 from fleet.world import World, WorldTerminal
+from hardwallet.issuing import Scheme
+from hardwallet.records import Owed
 from offline_sync.clearing.report import Report
-from offline_sync.client import ClearingClient
+from offline_sync.client import ClearingClient, TerminalSigner
 from offline_sync.errors import SyncError
 from offline_sync.gateway import Backoff, Gateway, Queue
 from offline_sync.journal import Rejected, SqliteJournal
 from offline_sync.messages import Uploader
+from offline_sync.surface import HandedOrder, LoadReceipt, Return
 from pos_terminal.ports import Clock
 
 _END_S: Final = 10
@@ -26,7 +29,8 @@ _END_S: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What one upload brought: the acknowledged head, what was rejected, or why it did not arrive."""
+    """What one upload brought: the acknowledged head (32 bytes), what was rejected, or why it did not
+    arrive."""
 
     index: int = 0
     head: bytes = b""
@@ -41,24 +45,43 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A clearing that runs: its address, and the acquiring operator as its client."""
+    """A clearing that runs: its address, and the two operators as its clients. Raises GatewayError."""
 
     url: str
     operator: ClearingClient
+    issuer: ClearingClient
 
     def report(self) -> Report:
-        """The report, over HTTP. Raises GatewayError."""
+        """The report, over HTTP."""
         return self.operator.report()
 
     def balance_fen(self, payee: bytes) -> int:
         """What a payee (8 bytes) was credited."""
         return sum(line.balance_fen for line in self.report().payees if line.payee == payee.hex())
 
+    def owed(self, card: bytes) -> list[Owed]:
+        """What goes back to a card (8 bytes) with its next load."""
+        return [Owed(one.sequence, one.body_digest, one.amount_fen) for one in self.issuer.owed(card)]
+
+    def arrived(self, card: bytes) -> tuple[int, int]:
+        """Sequence and total in fen up to which all that a card (8 bytes) signed has arrived."""
+        found = self.issuer.arrived(card)
+        return found.sequence, found.total_fen
+
+    def hand_over(self, scheme: Scheme, now_s: int) -> None:
+        """The issuer hands over its loads and their receipts, its denylist, and its orders to cards."""
+        orders = [
+            HandedOrder(raw, [Return(*one) for one in returns]) for raw, returns in scheme.load_orders()
+        ]
+        self.issuer.hand_over_loads(orders, [LoadReceipt(*one) for one in scheme.receipts()])
+        self.issuer.publish_denylist(scheme.denylist(now_s))
+        self.issuer.publish_orders(list(scheme.card_orders()))
+
 
 @contextmanager
 def clearing_service(scheme: Path, clock: Clock = system_clock) -> Iterator[Service]:
     """Clearing of the scheme, over HTTP on loopback, ended by SIGTERM afterwards. Its clock goes on from what
-    `clock` says now."""
+    `clock` says now. Raises SyncError when it does not start."""
     ahead_s = clock() - system_clock()
     command = [sys.executable, "-m", "fleet.clearing_process", str(scheme), str(ahead_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -67,11 +90,27 @@ def clearing_service(scheme: Path, clock: Clock = system_clock) -> Iterator[Serv
             word, _, url = line.strip().partition(" ")
             if word != "ready":
                 raise SyncError("clearing did not start")
-            with open_operator_client(scheme, url, clock=clock) as operator:
-                yield Service(url, operator)
+            with (
+                open_operator_client(scheme, url, clock=clock) as operator,
+                open_operator_client(scheme, url, "issuer", clock=clock) as issuer,
+            ):
+                yield Service(url, operator, issuer)
         finally:
             process.terminate()
             process.wait(_END_S)
+
+
+def fetch(world: World, terminal: WorldTerminal, url: str) -> None:
+    """What issuers have published for terminals, into its stores: denylists and orders. Raises GatewayError,
+    StoreError."""
+    identity, session = terminal.folder.identity, terminal.session
+    signer = TerminalSigner(world.trust.suite, identity.certificate, identity.key)
+    with ClearingClient(url, signer, clock=world.clock, entropy=world.entropy) as client:
+        for held in session.denylists.held:
+            newer = client.denylist(held.operator, held.version)
+            if newer is not None:
+                session.denylists.offer(newer)
+        session.pouch.offer(client.orders().orders)
 
 
 class _PowerCut(Exception):

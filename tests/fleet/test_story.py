@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fleet import operator_story
 from fleet.stage import InProcessStage
 from fleet.story import tell
 from fleet.telling import Step, Story, TapLine, today
@@ -16,14 +17,16 @@ from hardwallet import keys
 from hardwallet.card.applet import Card
 from hardwallet.card.memory import State
 from hardwallet.records import Record
-from offline_sync.clearing import Report
+from offline_sync.clearing import Clearing, Report, losses
 from offline_sync.journal import SqliteJournal
 from pos_terminal import tap as tap_module
+from pos_terminal.pouch import Orders
 from pos_terminal.sale import SaleState
+from pos_terminal.terminal import Terminal
 from pos_terminal.visit import Outcome, Stop
 from tests.fleet.told import changed, failed, tell_quickly
 
-STEPS = ["1", "2", "3", "4", "5", "6"]
+STEPS = [str(number) for number in range(1, 12)]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +52,14 @@ def test_every_step_holds(whole: tuple[Story, list[Step]]) -> None:
 def test_the_sums_of_the_story(whole: tuple[Story, list[Step]]) -> None:
     accounted = whole[0].conservation
     assert accounted.difference_fen == 0
-    assert accounted.loaded_fen == 100_000
-    assert accounted.under_way_fen == 0
-    assert accounted.credited_fen == sum(accounted.payees_fen.values()) == 100_000 - accounted.on_cards_fen
-    # four rides; 12.50, 380.00, 9.00, 16.00 and 4.50 at the shop
-    assert sorted(accounted.payees_fen.values()) == [4 * 200, 1_250 + 38_000 + 900 + 1_600 + 450]
+    # 200.00, 800.00, then 50.00 and 10.00; cards of 100.00, 50.00 and 100.00
+    assert accounted.loaded_fen == 20_000 + 80_000 + 6_000 + 10_000 + 5_000 + 10_000
+    assert accounted.lost_fen == 3_000
+    assert accounted.under_way_fen == accounted.owed_fen == 0
+    assert accounted.credited_fen == sum(accounted.payees_fen.values()) == 134_000 - accounted.on_cards_fen
+    # six rides; in the shop 12.50, 380.00, 9.00, 16.00, 4.50, less 5.00, then 30.00, 3.00, 30.00, 5.00
+    shop_fen = 1_250 + 38_000 + 900 + 1_600 + 450 - 500 + 3_000 + 300 + 3_000 + 500
+    assert sorted(accounted.payees_fen.values()) == [6 * 200, shop_fen]
     assert sum(accounted.accounts_fen.values()) == accounted.on_cards_fen
     assert accounted.line().endswith("difference 0.00.")
 
@@ -91,7 +97,7 @@ def test_a_step_without_a_check_holds_nothing() -> None:
 def test_one_missing_fen_is_enough(whole: tuple[Story, list[Step]]) -> None:
     story = whole[0]
     assert not replace(story, conservation=replace(story.conservation, difference_fen=1)).ok
-    broken = Step("7", "another")
+    broken = Step("12", "another")
     broken.check("no", False)
     assert not replace(story, steps=[*story.steps, broken]).ok
 
@@ -224,3 +230,46 @@ def test_a_clearing_whose_books_do_not_balance(monkeypatch: pytest.MonkeyPatch) 
     story = tell_quickly(monkeypatch, wrong=wrong)
     assert story.conservation.difference_fen == 1
     assert failed(story) == {"6": ["no fen is missing, none too many"]}
+
+
+# ---------------------------------------------------------------------- the operator's side can fail too
+
+
+def test_a_card_that_credits_a_refund_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It forgets what it gave back before."""
+    story = breaking(monkeypatch, Card, "_refunded", lambda _real: lambda _self, _sequence: (0, b""))
+    assert "credited once" in failed(story)["7"]
+
+
+def test_a_clearing_that_keeps_what_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = breaking(monkeypatch, Clearing, "owed", lambda _real: lambda _self, _card: [])
+    assert "8.80 is owed to the card" in failed(story)["8"]
+
+
+def test_a_terminal_that_looks_at_no_denylist(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = breaking(monkeypatch, Terminal, "is_denied", lambda _real: lambda _self, _card: False)
+    assert {"the shop refuses the card", "the bus refuses it too"} <= set(failed(story)["9"])
+
+
+def test_a_clearing_that_bears_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account of the cloned card is charged for its copy."""
+    story = breaking(monkeypatch, losses, "settle", lambda _real: lambda _connection, _ledger, _cards: None)
+    assert "the excess of 30.00 is the issuer's loss" in failed(story)["9"]
+
+
+def test_a_terminal_that_delivers_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = breaking(monkeypatch, Orders, "waiting_for", lambda _real: lambda _self, _card: [])
+    assert "the lost card is blocked at the next terminal that it meets" in failed(story)["10"]
+
+
+def test_a_day_that_settles_a_fen_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(real: Callable[..., Any]) -> Callable[..., Any]:
+        def less(*given: Any) -> Any:
+            settlement = real(*given)
+            totals = replace(settlement.totals, closing_fen=settlement.totals.closing_fen - 1)
+            return replace(settlement, totals=totals)
+
+        return less
+
+    story = breaking(monkeypatch, operator_story, "read", make)
+    assert any("as the ledger does" in claim for claim in failed(story)["11"])

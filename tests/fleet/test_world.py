@@ -14,6 +14,7 @@ from fleet.upload import Arrival, clearing_service, send
 from fleet.world import World
 from hardwallet.card.simulated import SimulatedCard
 from hardwallet.errors import CardFileBusy, IssuingError
+from hardwallet.issuing import open_scheme
 from offline_sync.errors import GatewayError, SyncError
 from pos_terminal.errors import JournalBusy, TerminalFolderError
 from pos_terminal.terminal import Fare
@@ -157,6 +158,9 @@ def test_the_service_ends_with_its_user(world: World) -> None:
 
 
 def till(world: World, amount_fen: int) -> "subprocess.Popen[str]":
+    with open_scheme(world.scheme_folder, world.passphrase, world.entropy) as scheme:
+        fresh = scheme.publish_denylist([], [], system_clock()).full  # the till's clock is the machine's
+    world.terminals["shop"].session.denylists.offer(fresh)
     folder = world.stop("shop")
     card = world.cards["card"]
     card.card.close()

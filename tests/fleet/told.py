@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fleet import operator_story
 from fleet import story as story_module
 from fleet.open import open_clearing
 from fleet.stage import InProcessStage
@@ -18,6 +19,8 @@ from fleet.story import tell
 from fleet.telling import Step, Story
 from fleet.upload import Arrival
 from fleet.world import World, WorldCard, WorldTerminal
+from hardwallet.issuing import Scheme
+from hardwallet.records import Owed
 from offline_sync import messages, outbox
 from offline_sync.clearing import Clearing, Report
 from offline_sync.messages import Uploader
@@ -47,6 +50,28 @@ class NearClearing:
 
     def balance_fen(self, payee: bytes) -> int:
         return sum(line.balance_fen for line in self.report().payees if line.payee == payee.hex())
+
+    def owed(self, card: bytes) -> list[Owed]:
+        return self._clearing.owed(card)
+
+    def arrived(self, card: bytes) -> tuple[int, int]:
+        return self._clearing.arrived(card)
+
+    def hand_over(self, scheme: Scheme, now_s: int) -> None:
+        for record, certificate in scheme.receipts():
+            self._clearing.book_load(record, certificate)
+        for order, returns in scheme.load_orders():
+            self._clearing.book_order(order, returns)
+        self._clearing.notices.publish_denylist(scheme.denylist(now_s))
+        self._clearing.notices.publish_orders(list(scheme.card_orders()))
+
+    def fetch(self, terminal: WorldTerminal) -> None:
+        notices, session = self._clearing.notices, terminal.session
+        for held in session.denylists.held:
+            newer = notices.denylist(held.operator, held.version)
+            if newer is not None:
+                session.denylists.offer(newer)
+        session.pouch.offer([raw for _, raw in notices.orders()])
 
     def take(self, world: World, terminal: WorldTerminal, *, cut: bool) -> Arrival:
         journal, identity = terminal.journal, terminal.folder.identity
@@ -112,8 +137,13 @@ def tell_quickly(
             return Arrival(failure="no network")
         return url.take(world, terminal, cut=cut)
 
-    patch.setattr(story_module, "clearing_service", service)
-    patch.setattr(story_module, "send", send)
+    def fetch(_world: World, terminal: WorldTerminal, url: NearClearing) -> None:
+        url.fetch(terminal)
+
+    for module in (story_module, operator_story):
+        patch.setattr(module, "clearing_service", service)
+        patch.setattr(module, "send", send)
+    patch.setattr(operator_story, "fetch", fetch)
     patch.setattr(story_module._Teller, "_killed_till", _killed)
     return tell(InProcessStage(), lambda: int(time.time()), time.perf_counter, os.urandom, told)
 

@@ -119,12 +119,18 @@ def card_number(text: str) -> bytes:
 
 
 def list_data(held: "Denylist", session: "TerminalSession") -> dict[str, Any]:
-    """A list that a terminal holds, for programs. Its age is by the terminal's clock, in whole days."""
+    """A list that a terminal holds, for programs. Its age is by the terminal's clock, in whole days; `sells`:
+    whether it is new enough to sell under, `stale` what its age forbids."""
+    from pos_terminal.limits import stale_refusal
+
+    limits, age_s = session.terminal.limits, session.terminal.clock() - held.time_s
     return {
         "operator": held.operator.hex(),
         "version": held.version,
         "time_s": held.time_s,
-        "age_days": (session.terminal.clock() - held.time_s) // _DAY_S,
+        "age_days": age_s // _DAY_S,
+        "sells": stale_refusal(limits, 0, age_s) is None,
+        "stale": stale_refusal(limits, limits.stale_single_fen + 1, age_s) or "",
         "cards": len(held),
     }
 
@@ -152,6 +158,7 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         )
         for row in data["lists"]
     ]
+    lines += [row["stale"] for row in data["lists"] if row["stale"]]
     lines += [
         say("damaged (issuer {operator}): {reason}", operator=row["operator"], reason=row["reason"])
         for row in data["damaged"]

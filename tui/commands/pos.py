@@ -313,7 +313,8 @@ def check(
 
 
 @app.command(
-    "status", epilog="Exit codes: 0 this terminal may sell; 1 it may not (clock, journal); 2 bad usage."
+    "status",
+    epilog="Exit codes: 0 this terminal may sell; 1 it may not (clock, journal, denylist); 2 bad usage.",
 )
 def status(terminal: Terminal, key_file: KeyFile = None, as_json: AsJson = False) -> None:
     """Show what waits, what is unfinished, and the last sales.
@@ -327,7 +328,8 @@ def status(terminal: Terminal, key_file: KeyFile = None, as_json: AsJson = False
     with open_session(terminal, key_file) as session:
         data = _status_data(session)
     report(data, _status_lines(data), as_json=as_json)
-    if not data["clock"]["ok"] or data["locked"]:
+    sells = any(row["sells"] for row in data["denylist"]["lists"])
+    if not data["clock"]["ok"] or data["locked"] or not sells:
         raise typer.Exit(1)
 
 

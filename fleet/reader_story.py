@@ -27,6 +27,7 @@ LEFT_OUT: Final = (
     "the payment with a PIN, a wrong PIN and its locking (step 2): they would use up the card's tries",
     "killing the till (step 5): it is told on simulated cards",
     "the arrival (step 6): send what waits with `hardwallet sync --terminal TERMINAL`",
+    "refund, clone, denylist, orders, the end of the day (steps 7 to 11): they are told on simulated cards",
 )
 
 

@@ -1,11 +1,13 @@
 """Runs the HTTP surface with uvicorn until it is told to end."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.service import Bounds, application
@@ -14,6 +16,10 @@ from offline_sync.errors import ClearingError
 CONNECTIONS: Final = 256
 """Connections and requests at one time; above them it answers 503."""
 HEADERS_BYTES: Final = 16 * 1024
+IDLE_S: Final = 15.0
+"""How long a connection may take to get a request together; it is cut off within twice this."""
+ANSWER_S: Final = 600.0
+"""How long a request and its answer may take in all."""
 GRACE_S: Final = 5
 """How long requests under way may take to finish after SIGTERM."""
 
@@ -44,6 +50,7 @@ def serve(
         limit_concurrency=CONNECTIONS,
         h11_max_incomplete_event_size=HEADERS_BYTES,
         ws="none",
+        http=_Impatient,
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,
@@ -70,6 +77,35 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise CannotListen(f"cannot listen on {host}:{port}: {error}") from error
     return listener
+
+
+class _Impatient(H11Protocol):
+    """A connection that is cut off when it brings no request, or never takes its answer. uvicorn itself waits
+    for ever, so that a few hundred silent connections would keep everybody else away.
+    """
+
+    _last: object = None
+    _waited_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn's; and begins to watch."""
+        super().connection_made(transport)
+        self.loop.call_later(IDLE_S, self._look)
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        now: RequestResponseCycle | None = self.cycle
+        is_same, self._last = self._last is now, now
+        self._waited_s = self._waited_s + IDLE_S if is_same else 0.0
+        if now is None or now.response_complete:
+            if is_same:
+                self.transport.close()
+                return
+        elif self._waited_s > ANSWER_S:
+            self.transport.abort()
+            return
+        self.loop.call_later(IDLE_S, self._look)
 
 
 class _Announcing(uvicorn.Server):

@@ -2,7 +2,8 @@
 command line.
 
 A second argument `slowly` makes each booking stop for a moment before its transaction ends, so that a test
-can kill the program there: it writes the line `booking` and waits for a signal that never comes.
+can kill the program there: it writes the line `booking` and waits for a signal that never comes. `hasty`
+cuts silent connections off at once.
 """
 
 import sys
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from offline_sync.clearing import Clearing
+from offline_sync.clearing import Clearing, server
 from offline_sync.clearing.ledger import Ledger
 from offline_sync.clearing.server import serve
 from offline_sync.clearing.service import Bounds
@@ -46,6 +47,8 @@ def main() -> None:
     clearing = Clearing(url, scheme.trust, {ACQUIRER: scheme.acquirer_key}, lambda: NOW)
     if "slowly" in sys.argv:
         stop_before_commit()
+    if "hasty" in sys.argv:
+        server.IDLE_S = 0.05  # type: ignore[misc]
     serve(clearing, announce=announce, bounds=Bounds(signed_rate=1000, unsigned_rate=1000))
     clearing.close()
 

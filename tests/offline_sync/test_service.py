@@ -180,6 +180,28 @@ def test_nonsense_instead_of_http_harms_nobody(served: Served) -> None:
     assert httpx.get(served.url + "/v1/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "begin", [b"", b"GET /v1/health HTTP/1.1\r\nHost:", b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\nGET"]
+)
+def test_who_keeps_a_connection_and_asks_nothing_is_cut_off(tmp_path: Path, begin: bytes) -> None:
+    with serving(tmp_path / "ledger.sqlite", "hasty") as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(begin)
+            while connection.recv(4_096):  # ends when it is cut off; a timeout fails
+                pass
+        assert httpx.get(running.url + "/v1/health").status_code == 200
+
+
+def test_a_refusal_arrives_though_the_body_was_not_wanted(served: Served, scheme: Scheme) -> None:
+    """The body is let in and forgotten: else the answer would be lost with the connection."""
+    body = b" " * messages.MAX_BATCH_BYTES
+    for signer, code in ((None, "unsigned"), (acquirer_signer(scheme), "role")):
+        assert error_of(ask(served, signer, "POST", "/v1/batches", body)) == code
+    late = terminal_signer(scheme.terminal(53, 1))
+    assert error_of(ask(served, late, "POST", "/v1/batches", body, time_s=NOW - 3_600)) == "clock"
+
+
 def test_it_listens_on_this_machine_only(served: Served) -> None:
     assert served.url.startswith("http://127.0.0.1:")
 

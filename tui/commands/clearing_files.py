@@ -178,6 +178,8 @@ def restore(
         (say("kept beside them"), done.kept or say("there were no books")),
         (say("missing now"), missing or say("nothing")),
     ]
+    if "closings" in done.missing:
+        rows.append((say("settlement"), say("withdraw those closings' files: their numbers come again")))
     if missing:
         rows.append((say("next"), say("start clearing, and let every terminal sync")))
     report(msgspec.to_builtins(done), facts(rows), as_json=as_json)

@@ -14,7 +14,7 @@ from hardwallet.records import Owed, Record
 from hardwallet.suites import SigningKey
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
-from offline_sync.clearing import losses, refunds, returns
+from offline_sync.clearing import losses, notices, refunds, returns
 from offline_sync.clearing.ledger import AccountKind, Ledger, Posting, Reason, RecordRow, Transfer
 from offline_sync.clearing.links import links
 from offline_sync.clearing.refunds import Receipt, RefundOrder
@@ -39,7 +39,8 @@ NO_STATE: Final = 0
 
 
 class Arrival(NamedTuple):
-    """A verified record. `state`: what its own terminal says of it; NO_STATE when another brought it."""
+    """A verified record. `state`: what its own terminal says of it; NO_STATE when another brought it.
+    `digest`: SHA-256 of its body, 32 bytes."""
 
     record: Record
     state: int
@@ -56,13 +57,15 @@ class Sorted:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
     refund_orders: list[RefundOrder] = field(default_factory=list)
+    delivered: list[tuple[bytes, int, int, bytes, bytes]] = field(default_factory=list)
     certificates: dict[bytes, bytes] = field(default_factory=dict)
     revoked: dict[bytes, RecordRefused] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Opened:
-    """An upload that is, whole, what its terminal signed; its records are read, but not checked."""
+    """An upload that is, whole, what its terminal signed; its records are read, but not checked. `key` names
+    it: 32 bytes."""
 
     batch: Batch
     terminal: Known
@@ -124,6 +127,7 @@ class Intake:
             self._ledger.keep_certificates(connection, found.certificates)
             self._settle_rejections(connection, batch, terminal, found)
             self._post(connection, self._posting(connection, found))
+            notices.note_delivered(connection, found.delivered)
             certificate = terminal.certificate
             held = self._ledger.highest(connection, certificate.payee, certificate.terminal)
             highest = max(batch.last, held)
@@ -273,7 +277,9 @@ class Intake:
             if order is not None:
                 found.refund_orders.append(order)
         elif entry.kind == Kind.ORDER_DELIVERED:
-            _parsed(chain.parse_delivered, entry.payload)
+            told = _parsed(chain.parse_delivered, entry.payload)
+            own = terminal.certificate
+            found.delivered.append((told.card, told.number, told.status_word, own.payee, own.terminal))
         else:
             raise RecordRefused("malformed", f"an entry of unknown kind {entry.kind}")
 

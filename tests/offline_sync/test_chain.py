@@ -37,6 +37,12 @@ def test_genesis_and_link_are_the_documented_bytes() -> None:
     assert chain.link(genesis, 7, 3, 9, b"payload") == wanted
 
 
+def test_a_delivered_order_is_the_documented_bytes() -> None:
+    payload = chain.pack_delivered(b"CARD0001", 7, 0x9414)
+    assert payload == b"CARD0001" + bytes.fromhex("000000079414")
+    assert chain.parse_delivered(payload) == chain.Delivered(b"CARD0001", 7, 0x9414)
+
+
 def test_genesis_differs_for_every_terminal() -> None:
     others = {
         chain.genesis(SCHEME, PAYEE, TERMINAL),
@@ -93,6 +99,8 @@ def test_a_long_reason_is_cut_at_a_whole_character() -> None:
     [
         (chain.parse_opened, b""),
         (chain.parse_opened, bytes(32)),
+        (chain.parse_delivered, bytes(13)),
+        (chain.parse_delivered, bytes(15)),
         (chain.parse_changed, bytes(12)),
         (chain.parse_changed, bytes(13)),  # state 0
         (chain.parse_changed, bytes(12) + b"\x05\xff"),  # not UTF-8

@@ -566,6 +566,8 @@ class TestRejectedRows:
             (Kind.CARRIED, bytes(159)),
             (Kind.SALE_OPENED, bytes(3)),
             (Kind.SALE_CHANGED, bytes(3)),
+            (Kind.ORDER_DELIVERED, bytes(13)),
+            (Kind.ORDER_DELIVERED, bytes(15)),
             (9, b"?"),
         ],
     )

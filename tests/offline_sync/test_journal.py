@@ -288,6 +288,20 @@ class TestPayments:
         assert stored is not None
         assert stored.record.raw == receipt.raw
 
+    def test_a_delivered_order_is_kept_and_waits_to_be_sent(
+        self, terminal: Terminal, path: Path, card: Card
+    ) -> None:
+        with journal_of(terminal, path) as store:
+            store.keep_delivered(card.number, 7, 0x9000, NOW)
+            assert store.waiting().entries == 1
+        with journal_of(terminal, path) as store:
+            (entry,) = store.entries(1, 10)
+            assert (entry.kind, entry.time_s, entry.damaged) == (Kind.ORDER_DELIVERED, NOW, False)
+            told = chain.parse_delivered(entry.payload)
+            assert (told.card, told.number, told.status_word) == (card.number, 7, 0x9000)
+            assert (store.waiting().count, store.waiting().carried) == (0, 0)
+            assert store.verify_all().ok
+
     def test_what_is_kept_is_found_after_a_restart(
         self, terminal: Terminal, path: Path, scheme: Scheme, card: Card, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from hardwallet import authorities, certificates, denylist
 from hardwallet.certificates import CLASS_ACQUIRING, CLASS_BESIDE, TrustBundle
 from hardwallet.denylist import Delta, Denylist
+from offline_sync import chain
+from offline_sync.chain import Kind
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.notices import DELTAS_KEPT, ORDERS_PAGE, note_delivered
 from offline_sync.clearing.service import Bounds, application
@@ -245,6 +247,21 @@ class TestOrders:
             note_delivered(connection, [(CARDS[1], 1, 0x6985, shop.payee, shop.number)])
             note_delivered(connection, [(CARDS[7], 9, 0x9000, shop.payee, shop.number)])
         assert [raw for _, raw in clearing.notices.orders()] == raws[1:2]
+
+    def test_a_terminals_journal_tells_that_one_was_delivered(
+        self, clearing: Clearing, scheme: Scheme
+    ) -> None:
+        """With its upload, beside payments; what it says of orders that nobody knows changes nothing."""
+        raws = [order(scheme, CARDS[0], number) for number in (1, 2)]
+        clearing.notices.publish_orders(raws)
+        card, shop = scheme.card(7), scheme.terminal(1, 1)
+        told = [(CARDS[0], 1, 0x9000), (CARDS[7], 9, 0x9000), (CARDS[0], 1, 0x9414)]
+        till = Till(shop, [card]).add(
+            own(scheme.payment(card, shop)),
+            *((Kind.ORDER_DELIVERED, chain.pack_delivered(*one)) for one in told),
+        )
+        assert clearing.accept(till.batch()).rejections == []
+        assert [raw for _, raw in clearing.notices.orders()] == raws[1:]
 
     def test_signed_again_it_takes_the_old_ones_place(self, clearing: Clearing, scheme: Scheme) -> None:
         scheme.suite._deterministic = False  # type: ignore[attr-defined]

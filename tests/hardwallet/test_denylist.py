@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from hardwallet import denylist
+from hardwallet import denylist, keys
 from hardwallet.denylist import MAX_LENGTH, Delta, Denylist
 from hardwallet.errors import DenylistRefused
-from hardwallet.issuing import ACQUIRER, ISSUER, Scheme, create_scheme
-from hardwallet.suites import International, SigningKey
+from hardwallet.issuing import ACQUIRER, ISSUER, Scheme, create_scheme, open_scheme
+from hardwallet.suites import GM, International, SigningKey, suite_by_number
 
 HEADER = struct.Struct(">BBBB4s4sIIIIII32s32s")  # the page's table, not our code
 SIGNED, LISTS = 100, 164
@@ -281,6 +281,28 @@ def test_of_another_scheme(issuer: Issuer, tmp_path: Path, now: int) -> None:
     other = create_scheme(tmp_path / "other", "other", International(), b"p", now, random.Random(9).randbytes)
     error = refused(lambda: denylist.parse(issuer.full(2), other.bundle))
     assert (error.code, issuer.trust.scheme.hex() in str(error)) == ("scheme", True)
+
+
+def test_in_the_gm_suite(issuer: Issuer, tmp_path: Path, now: int) -> None:
+    """Signed with SM2; its hashes are SHA-256 as in every suite; the other suite takes none of it."""
+    suite = suite_by_number(GM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_COST", 2)
+        create_scheme(tmp_path / "gm", "gm", suite, b"p", now, random.Random(11).randbytes)
+        with open_scheme(tmp_path / "gm", b"p", random.Random(12).randbytes) as scheme:
+            trust, key = scheme.trust.bundle, scheme.key("issuer")
+    raw = denylist.build_full(suite, trust.scheme, ISSUER, 1, now, [card(2), card(4)], key)
+    held = denylist.parse(raw, trust)
+    assert isinstance(held, Denylist)
+    assert HEADER.unpack(raw[:SIGNED])[12] == sha256(card(2) + card(4)).digest()
+    change = denylist.build_delta(held, 2, now, [card(3)], [], suite, trust.scheme, key)
+    delta = denylist.parse(change, trust)
+    assert isinstance(delta, Delta)
+    assert list(denylist.apply(held, delta)) == [card(2), card(3), card(4)]
+    altered = raw[:40] + bytes((raw[40] ^ 1,)) + raw[41:]
+    assert refused(denylist.parse, altered, trust).code == "signature"
+    assert refused(denylist.parse, raw, issuer.trust).code == "scheme"
+    assert refused(denylist.parse, issuer.forged({"suite": GM}, card(2)), issuer.trust).code == "scheme"
 
 
 # ---------------------------------------------------------------------- what does not follow

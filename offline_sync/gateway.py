@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from offline_sync.chain import Entry
 from offline_sync.client import ClearingClient, TerminalSigner, Transport
 from offline_sync.errors import (
     ClearingFailed,
+    ClearingRefused,
     ClearingSlow,
     ClearingUnreachable,
     ExportFailed,
@@ -262,7 +263,10 @@ class Gateway:
             missing.append((held.highest + 1, acknowledged))
         if missing and proof:
             shown = messages.decode_acknowledgement(proof)
-            self.trying(lambda: self.client.lost([shown]))
+            with suppress(
+                ClearingRefused
+            ):  # signed with a key that is revoked by now: it is sent again anyway
+                self.trying(lambda: self.client.lost([shown]))
         return sum(self._resend(first, last) for first, last in missing)
 
     def _resend(self, first: int, last: int) -> int:

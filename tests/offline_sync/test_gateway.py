@@ -657,3 +657,21 @@ def test_a_client_that_was_closed_says_so(store: SqliteJournal, scheme: Scheme, 
     sender.close()
     with pytest.raises(ClearingUnreachable, match="closed"):
         sender.client.held()
+
+
+def test_a_proof_that_is_not_taken_keeps_nothing_back(
+    store: SqliteJournal, scheme: Scheme, terminal: Terminal, clearing: Clearing
+) -> None:
+    """Signed with a key that is revoked by now, say: the entries are sent again all the same."""
+    gateway_to(honest(clearing), store, terminal, scheme).send()
+    put_back = Clearing("sqlite://", scheme.trust, {ACQUIRER: scheme.acquirer_key}, lambda: NOW)
+    service = InProcess(application(put_back))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/lost":
+            return httpx.Response(422, content=b'{"error":{"code":"signature","message":"not ours"}}')
+        return service.handle_request(request)
+
+    sender = gateway_to(answer, store, terminal, scheme, entropy=lambda length: nonce()[-length:])
+    assert sender.resend_lost() == 5
+    assert put_back.report().payments == 5

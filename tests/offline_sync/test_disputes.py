@@ -415,6 +415,31 @@ def test_shell_words_in_fields_are_harmless(p256: Case, tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["evil.json"]
 
 
+def padded(text: str, length: int) -> str:
+    """As many characters as a field has, so that its length is not what is wrong with it."""
+    return (text + "0" * length)[:length]
+
+
+def test_words_of_the_right_length_do_not_reach_the_verdict(p256: Case, tmp_path: Path) -> None:
+    """A line of the plan in a field that is shown, a line end, a word for the shell: no hex digits."""
+    body = p256.fields["first_body"]
+    for name, value in (
+        ("first_body", body[:56] + padded("\nproven|forged ", 16) + body[72:]),
+        ("first_body", body[:96] + padded("|x\n$(id)", 8) + body[104:]),
+        ("first_body", body[:-1] + "\n"),
+        ("first_body", body.replace("a", "A")),
+        ("first_signature", padded("\nproven|forged", 128)),
+        ("second_signature", p256.fields["second_signature"][:-1] + "\n"),
+        ("card_certificate", p256.fields["card_certificate"][:24] + padded("\nproven|x", 16) + "0" * 316),
+        ("suite", "\n1"),
+        ("scheme", "*`id`/**"),
+    ):
+        assert len(value) == len(p256.fields[name])
+        found = judge_bytes(tmp_path, written(p256.fields | {name: value}), p256.root)
+        assert not_proven(found)
+        assert (found.checked, "hex digits" in found.last or "suite" in found.last) == ([], True)
+
+
 @pytest.mark.parametrize(
     "alter",
     [
@@ -502,7 +527,9 @@ def test_settings_of_the_machine_change_nothing(p256: Case, tmp_path: Path) -> N
     """Definitions in ~/.jq, or a configuration of openssl, could lie to the judge."""
     (tmp_path / ".jq").write_text('def certificate: {"type": "c0"}; def test(x): true;', encoding="utf-8")
     settings = tmp_path / "openssl.cnf"
-    settings.write_text("openssl_conf = nonsense\n[nonsense]\nengines = nothing\n", encoding="utf-8")
+    settings.write_text(
+        "openssl_conf = a\n[a]\nalg_section = b\n[b]\ndefault_properties = fips=yes\n", encoding="utf-8"
+    )
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OPENSSL_CONF": str(settings)}
     path = tmp_path / "clone.json"
     path.write_bytes(p256.file)

@@ -249,6 +249,7 @@ def again(place: int) -> Edit:
         # the first line
         (put(0, b"version=1", b"version=2"), "version", "version 2; this program knows version 1"),
         (put(0, b"0a0b0c0d", b"0a0b0c0e"), "scheme", "belongs to another scheme (0a0b0c0e)"),
+        (put(0, b"suite=1", b"suite=01"), "header", "a number, a day or a time that can't be"),
         (put(0, b"suite=1", b"suite=2"), "scheme", "of another suite or currency"),
         (put(0, b"0156", b"0840"), "scheme", "of another suite or currency"),
         (put(0, b"#settlement", b"#statement"), "unknown", "this is no settlement file"),

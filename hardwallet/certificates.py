@@ -347,7 +347,7 @@ class TrustBundle:
     ) -> Certificate:
         """The certificate of operator `number` (4 bytes) whose key signed the message at `at_s`.
 
-        `klass`: CLASS_ISSUING or CLASS_ACQUIRING, which it has to be. `since`: what is dated before the
+        `klass`: CLASS_ISSUING or CLASS_ACQUIRING, which it has to be. `since`: what is dated up to the
         certificate's revocation is good. Raises AuthorityUnknown, CertificateRevoked, CertificateRefused
         (class, dates), SignatureInvalid.
         """
@@ -361,7 +361,7 @@ class TrustBundle:
                 except SignatureInvalid as error:
                     refusal = refusal if isinstance(refusal, CertificateRefused) else error
                     continue
-                if not (since and at_s < self._now.revoked.get(one.digest, 0)):
+                if not (since and at_s <= self._now.revoked.get(one.digest, -1)):
                     self._want_not_revoked(one)
                 check_dates(one.certificate, at_s)
             except CertificateRefused as error:

@@ -27,6 +27,7 @@ from hardwallet.certificates import (
 from hardwallet.errors import AuthoritiesRefused, IssuingError
 from hardwallet.journalled import IssuingJournal, write_durably
 from hardwallet.keys import seal, unseal
+from hardwallet.messages import parse_load_order
 from hardwallet.suites import Entropy, SigningKey
 
 AUTHORITIES: Final = "authorities"
@@ -101,7 +102,8 @@ class KeyRing:
         )
         revoked = dict(bundle.revoked)
         if compromised:
-            revoked |= {digest(bundle.suite, one): now for one in bundle.current(number)}
+            since = self._since(now)
+            revoked |= {digest(bundle.suite, one): since for one in bundle.current(number)}
         sealed = seal(key, bundle.suite, self._passphrase, self._entropy)
         try:
             write_durably(self._path(name, made), sealed)
@@ -128,8 +130,13 @@ class KeyRing:
                 f"{named.hex()} is the only certificate of operator {certificate.operator.hex()}; rotate its "
                 "key first, so that the operator goes on working"
             )
-        self._publish(bundle.operators, {**bundle.revoked, named: now}, now)
+        self._publish(bundle.operators, {**bundle.revoked, named: self._since(now)}, now)
         return certificate
+
+    def _since(self, now: int) -> int:
+        """When a revocation begins: now, and after every load that is journalled, whatever the clock did."""
+        loads = (bytes.fromhex(line["order"]) for line in self._journal.lines if line["kind"] == "load")
+        return max([now, *(parse_load_order(raw).time_s for raw in loads)])
 
     def _publish(self, operators: Iterable[Certificate], revoked: Mapping[bytes, int], now: int) -> None:
         bundle = self._bundle

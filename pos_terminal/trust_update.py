@@ -25,6 +25,7 @@ def take_authorities(path: Path, raw: bytes, live: Trust | None = None) -> bool:
     Durable on return. `live`: the trust of a terminal that is at work, which follows. Raises
     AuthoritiesRefused, StoreBusy, StoreFailed, TerminalFolderError: what was held is held still.
     """
+    read_terminal_trust(path)  # says that there is no terminal, before anything is made there
     lock = Exclusive(path / _LOCK)
     try:
         kept = read_terminal_trust(path)

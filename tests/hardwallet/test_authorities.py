@@ -263,9 +263,9 @@ def test_what_stands_under_a_revoked_certificate_is_refused(rotated: Rotated) ->
     signature = rotated.old_key.sign(b"x")
     with pytest.raises(CertificateRevoked):
         bundle.verify_signed(ACQUIRER, CLASS_ACQUIRING, b"x", signature, since - 1)
-    bundle.verify_signed(ACQUIRER, CLASS_ACQUIRING, b"x", signature, since - 1, since=True)
+    bundle.verify_signed(ACQUIRER, CLASS_ACQUIRING, b"x", signature, since, since=True)
     with pytest.raises(CertificateRevoked):
-        bundle.verify_signed(ACQUIRER, CLASS_ACQUIRING, b"x", signature, since, since=True)
+        bundle.verify_signed(ACQUIRER, CLASS_ACQUIRING, b"x", signature, since + 1, since=True)
     assert bundle.operator(ACQUIRER) == rotated.newer
     assert bundle.current(ACQUIRER) == [rotated.newer]
 

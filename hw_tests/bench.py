@@ -34,7 +34,16 @@ from hardwallet.certificates import (
 )
 from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, open_scheme
 from hardwallet.limits import Limits
-from hardwallet.suites import AgreementKey, Entropy, SigningKey, Suite, VerifyingKey
+from hardwallet.suites import (
+    GM,
+    INTERNATIONAL,
+    AgreementKey,
+    Entropy,
+    SigningKey,
+    Suite,
+    VerifyingKey,
+    suite_by_number,
+)
 
 PIN: Final = "271828"
 WRONG_PIN: Final = "314159"
@@ -85,6 +94,7 @@ class Bench:
         self.reader = reader
         self.authority = authority
         self.suite = authority.suite
+        self.other_suite = suite_by_number({INTERNATIONAL: GM, GM: INTERNATIONAL}[self.suite.number])
         self.bundle = authority.bundle
         self.card = card
         self.entropy = entropy
@@ -318,7 +328,8 @@ class Bench:
         record = r.parse(reply[1:161])
         self.card_key.verify(record.signature, record.body)
         proof = (
-            b"\xd4\x01\x01\x01"
+            b"\xd4\x01"
+            + bytes((self.suite.number, 1))
             + self.bundle.scheme
             + self.card
             + self.selected.certificate_digest

@@ -100,7 +100,7 @@ def for_another_card_or_scheme(bench: Bench) -> None:
             ({"card": bench.card[:7] + bytes((bench.card[7] ^ 1,))}, sw.NOT_FOR_THIS_CARD),
             ({"scheme": bench.entropy(4)}, sw.NOT_FOR_THIS_CARD),
             ({"currency": 0x0840}, sw.WRONG_CURRENCY),
-            ({"suite": 2}, sw.WRONG_VERSION),
+            ({"suite": bench.other_suite.number}, sw.WRONG_VERSION),
         ]
         for changes, word in wrong:
             refused(bench.send_load(bench.load_order(500, **changes)), word)

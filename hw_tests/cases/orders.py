@@ -155,7 +155,7 @@ def only_the_cards_issuer_orders(bench: Bench) -> None:
             replace(order, operator=ACQUIRER),
         ):
             refused(bench.send_order(other), sw.NOT_FOR_THIS_CARD)
-        refused(bench.send_order(replace(order, suite=2)), sw.WRONG_VERSION)
+        refused(bench.send_order(replace(order, suite=bench.other_suite.number)), sw.WRONG_VERSION)
 
     bench.unchanged(run)
 

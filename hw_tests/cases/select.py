@@ -12,7 +12,7 @@ def answers_a_template_of_48_bytes(bench: Bench) -> None:
     answer = done(bench.send(m.INS_SELECT, m.AID, 4, cla=0))
     assert len(answer) == 48
     assert answer[:4] == bytes.fromhex("6F2E852C")
-    assert answer[4:7] == b"\x01\x01\x01"
+    assert answer[4:7] == bytes((1, bench.suite.number, 1))
     assert answer[7] & ~7 == 0
     assert answer[8] == 0  # all acknowledged by the preparation
     assert answer[10:14] == bench.bundle.scheme

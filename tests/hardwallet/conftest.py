@@ -12,10 +12,12 @@ import pytest
 from hardwallet import keys
 from hardwallet.issuing import Scheme, create_scheme, open_scheme
 from hardwallet.keys import KEY_FILE
-from hardwallet.suites import International
+from hardwallet.suites import SUITES, Suite, suite_by_number
 from hw_tests.bench import Authority, open_authority
 
 PASSPHRASE = b"a passphrase for tests"
+IN_BOTH_SUITES = pytest.mark.parametrize("suite", list(SUITES), indirect=True, scope="session")
+IN_GM = pytest.mark.parametrize("suite", ["gm"], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +27,18 @@ def now() -> int:
 
 
 @pytest.fixture(scope="session")
-def scheme_folder(tmp_path_factory: pytest.TempPathFactory, now: int) -> Path:
+def suite(request: pytest.FixtureRequest) -> Suite:
+    """International, unless a test asks for another one, as IN_BOTH_SUITES does."""
+    return suite_by_number(SUITES[getattr(request, "param", "international")])
+
+
+@pytest.fixture(scope="session")
+def scheme_folder(tmp_path_factory: pytest.TempPathFactory, now: int, suite: Suite) -> Path:
     """A scheme's folder, its passphrase beside it in a key file as `hardwallet scheme init` leaves it."""
     folder = tmp_path_factory.mktemp("scheme")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "_COST", 2)  # scrypt's cost only costs time here
-        create_scheme(folder, "test", International(), PASSPHRASE, now, random.Random(1).randbytes)
+        create_scheme(folder, "test", suite, PASSPHRASE, now, random.Random(1).randbytes)
     key_file = folder / KEY_FILE
     key_file.write_bytes(PASSPHRASE)
     key_file.chmod(0o600)

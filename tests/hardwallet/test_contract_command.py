@@ -9,8 +9,9 @@ import pytest
 
 from hardwallet.card.file import create_card_file, open_card_file
 from hardwallet.issuing import Scheme
-from hw_tests.cases import CASES
+from hw_tests.cases import CASES, When
 from tests.conftest import REPOSITORY
+from tests.hardwallet.conftest import IN_GM
 
 TIMEOUT_S = 120
 
@@ -57,6 +58,17 @@ def test_one_card_goes_through_all_of_it(card: Path, scheme_folder: Path) -> Non
     again = contract(*options)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "failed" not in again.stdout
+
+
+@IN_GM
+def test_a_card_of_a_gm_scheme(card: Path, scheme_folder: Path) -> None:
+    """The suite comes from the scheme: nobody has to say it. test_contract_sim.py runs all of the cases."""
+    options = ["--reader", f"sim:{card}", "--card", number(card), "--scheme", str(scheme_folder)]
+    done = contract(*options, "-k", "select or certificates or pin")
+    assert done.returncode == 0, done.stdout + done.stderr
+    areas = ("select", "certificates", "pin")
+    chosen = [case for case in CASES if any(area in case.name for area in areas) and case.when != When.LAST]
+    assert f"{len(chosen)} passed" in done.stdout
 
 
 def test_another_card_is_left_alone(card: Path, scheme_folder: Path) -> None:

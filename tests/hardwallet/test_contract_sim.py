@@ -1,4 +1,5 @@
-"""The card contract on the reference card in a card file, through a `sim:` reader: a fresh card a case."""
+"""The card contract on the reference card in a card file, through a `sim:` reader, in both suites: a fresh card
+a case."""
 
 import random
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hardwallet.card.simulated import SimulatedCard
 from hardwallet.issuing import Scheme
 from hw_tests.bench import Authority, Bench
 from hw_tests.cases import CASES, Case
+from tests.hardwallet.conftest import IN_BOTH_SUITES
 
 
 @pytest.fixture
@@ -29,6 +31,7 @@ def bench(scheme: Scheme, authority: Authority, quick_folder: Path, now: int) ->
     reader.close()
 
 
+@IN_BOTH_SUITES
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_contract(bench: Bench, case: Case) -> None:
     """The reference card keeps to every rule."""

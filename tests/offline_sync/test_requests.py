@@ -12,6 +12,7 @@ import pytest
 
 from hardwallet import authorities, certificates
 from hardwallet.certificates import CLASS_ACQUIRING, Certificate
+from hardwallet.suites import GM, suite_by_number
 from offline_sync import messages
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.description import EVERY
@@ -403,6 +404,35 @@ class TestCertificates:
 def cut_to_a_terminals(card: Certificate) -> Certificate:
     """A card's certificate cut to the length of a terminal's."""
     return replace(card, agreement_digest=b"")
+
+
+class TestTheOtherSuite:
+    """The same in SM2 and SM3; and neither suite's requests are taken in the other's scheme."""
+
+    @pytest.fixture(scope="class")
+    def gm(self) -> Scheme:
+        return Scheme(seed="gm", suite=suite_by_number(GM))
+
+    def service_of(self, scheme: Scheme) -> InProcess:
+        clearing = Clearing("sqlite://", scheme.trust, {ACQUIRER: scheme.acquirer_key}, lambda: NOW)
+        return InProcess(application(clearing, GENEROUS))
+
+    def test_its_own(self, gm: Scheme) -> None:
+        service, shop = self.service_of(gm), gm.terminal(1, 1, retail=True)
+        raw = upload_of(gm, shop)
+        request = signed(terminal_signer(shop), "POST", "/v1/batches", raw)
+        assert service.handle_request(request).status_code == 200
+        assert code_of(service.handle_request(request)) == (401, "replayed")
+        altered = httpx.Request("POST", request.url, headers=headers_of(request), content=raw + b" ")
+        assert code_of(service.handle_request(altered)) == (401, "signature")
+        with client_of(service, acquirer_signer(gm)) as operator:
+            assert operator.report().payments == 1
+
+    def test_each_others(self, gm: Scheme, scheme: Scheme) -> None:
+        for here, there in ((gm, scheme), (scheme, gm)):
+            service = self.service_of(here)
+            for signer in (terminal_signer(there.terminal(1, 1)), issuer_signer(there)):
+                assert code_of(service.ask(signer, "GET", "/v1/authorities")) == (401, "certificate")
 
 
 class TestTheClock:

@@ -88,7 +88,8 @@ def activation_ms(rate_kbps: int = 106) -> float:
 
 
 def frame_waiting_ms(fwi: int) -> float:
-    """The longest a card may take before its answer begins (FWT), FWI 0 to 14."""
+    """The longest a card may take before its answer begins (FWT), FWI 0 to 14 (ISO/IEC 14443-4, 7.2). Raises
+    BadModel."""
     if not 0 <= fwi <= 14:
         raise BadModel(f"FWI is 0 to 14, not {fwi}.")
     return 4096 / CARRIER_HZ * (1 << fwi) * 1000
@@ -163,7 +164,7 @@ class CardProfile:
     assumed: frozenset[str] = frozenset()
 
     def operation_ms(self, operation: Operation) -> float:
-        """Modelled milliseconds of one operation."""
+        """Modelled milliseconds of one operation. Raises BadModel."""
         kind, size = operation
         if size < 0:
             raise BadModel("An operation has no negative size.")

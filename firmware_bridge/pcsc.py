@@ -225,7 +225,7 @@ def open_pcsc_reader(
 
 
 def choose_reader(wanted: str, names: list[str]) -> str:
-    """Which of `names` is meant by a name, an index or a part of a name."""
+    """Which of `names` is meant by a name, an index or a part of a name. Raises NoReader, BadReaderUri."""
     if wanted in names:
         return wanted
     there = ", ".join(f"{index}: {name}" for index, name in enumerate(names))

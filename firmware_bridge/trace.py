@@ -236,7 +236,7 @@ class TraceExchange:
 
 @dataclass(frozen=True, slots=True)
 class TraceSession:
-    """What was said to one card between two arrivals. `t_ms` is when it arrived."""
+    """What was said to one card between two arrivals. `t_ms` is when it arrived, `atr` has 2 to 33 bytes."""
 
     t_ms: float
     atr: bytes
@@ -278,7 +278,10 @@ def _bounded_lines(stream: TextIO) -> Iterator[str]:
 
 
 def parse_trace(lines: Iterable[str]) -> Trace:
-    """The trace in these lines, each with its line end. A last one without, left by a crash, is left out."""
+    """The trace in these lines, each with its line end. A last one without, left by a crash, is left out.
+
+    Raises MalformedTrace.
+    """
     whole = (line for line in lines if line.endswith("\n"))
     header = _parse_line(next(whole, ""), 1)
     if header.get("trace") != VERSION:

@@ -83,7 +83,7 @@ class WorldTerminal:
 
 @dataclass(slots=True)
 class World:
-    """Everything of one scheme below one folder. Close it when done."""
+    """Everything of one scheme below one folder; its passphrase has any length. Close it when done."""
 
     folder: Path
     clock: Clock

@@ -115,7 +115,8 @@ class Denylist:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What changes a list of version `base` into one of `version`; verified, not yet applied."""
+    """What changes a list of version `base` into one of `version`; verified, not yet applied. `scheme` and
+    `operator` have 4 bytes, `result_hash` 32."""
 
     scheme: bytes
     operator: bytes

@@ -212,7 +212,8 @@ class Scheme:
     # ------------------------------------------------------------------ terminals
 
     def new_terminal(self, klass: int, merchant: int, public: bytes, now: int) -> Certificate:
-        """A certificate for a terminal of a merchant (1 to 2^32 - 1) with that public key (64 bytes)."""
+        """A certificate for a terminal of a merchant (1 to 2^32 - 1) with that public key (64 bytes). Raises
+        IssuingError."""
         if not 1 <= merchant <= 0xFFFFFFFF:
             raise IssuingError("a merchant has a number from 1 to 4294967295")
         number = self._next("terminal")
@@ -255,7 +256,8 @@ class Scheme:
     def new_card(self, tier: int, now: int, *, balance_fen: int = 0) -> tuple[CardIdentity, CardMemory]:
         """Identity and memory of a new card, not yet loaded; its number is journalled before it exists.
 
-        `balance_fen` is what it is going to be loaded with: kept, so that issuing can be resumed.
+        `balance_fen` is what it is going to be loaded with: kept, so that issuing can be resumed. Raises
+        IssuingError.
         """
         known = tiers()
         if tier not in known:

@@ -31,7 +31,8 @@ _BLOCKING: Final = {m.KIND_UNBLOCK: m.KIND_BLOCK}  # each of the two undoes the 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A denylist that was published: whole, and as the change from the version before where there was one."""
+    """A denylist that was published: whole, and as the change from the version before where there was one;
+    each the bytes of a file."""
 
     full: bytes
     delta: bytes | None

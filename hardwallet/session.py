@@ -87,7 +87,11 @@ class PayOutcome:
 
 
 class WalletSession:
-    """One card in the field, from SELECT to its leaving."""
+    """One card in the field, from SELECT to its leaving.
+
+    Every method raises BridgeError when the card or the reader fails, and CardMisbehaved when a reply is not
+    one that a card of this protocol gives.
+    """
 
     def __init__(self, link: CardLink, suite: Suite) -> None:
         self._link = link

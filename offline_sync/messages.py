@@ -132,7 +132,8 @@ _refusal_decoder: Final = msgspec.json.Decoder(Refusal)
 
 @dataclass(frozen=True, slots=True)
 class Chained:
-    """A batch's entries with their hashes worked out. `contents` binds what the chain does not."""
+    """A batch's entries with their hashes worked out. `head`: the last hash, `contents`: what binds the rest;
+    32 bytes each."""
 
     entries: list[Entry]
     head: bytes
@@ -178,7 +179,8 @@ def _decode(raw: bytes, decoder: msgspec.json.Decoder[_Message], limit: int, wha
 
 
 def chained(batch: Batch) -> Chained:
-    """Work the chain through from `before`: what a receiver compares with the terminal's signature."""
+    """Work the chain through from `before`: what a receiver compares with the terminal's signature. Raises
+    MessageMalformed."""
     entries: list[Entry] = []
     hashed = batch.before
     contents = sha256(len(batch.card_certificates).to_bytes(2, "big") + b"".join(batch.card_certificates))

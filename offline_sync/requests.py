@@ -96,7 +96,8 @@ class OperatorSigner(Signer):
 
 
 class Credentials(NamedTuple):
-    """What an Authorization header holds; nothing of it is verified yet."""
+    """What an Authorization header holds; nothing of it is verified yet. The certificate has 162 bytes, the
+    nonce 16, the signature 64."""
 
     certificate: bytes
     time_s: int

@@ -10,7 +10,7 @@ import builtins
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +55,7 @@ class Item:
 class Source:
     """The program's source: `modules` by dotted name, and `root`, the checkout that it lies in.
 
-    `foreign`: the libraries that it imports.
+    `foreign`: the libraries that it imports. `bases`: what each class inherits from, itself included.
     """
 
     root: Path
@@ -63,6 +63,7 @@ class Source:
     names: dict[str, set[str]]
     exceptions: set[str]
     foreign: set[str]
+    bases: dict[str, set[str]]
 
 
 def read(root: Path, packages: tuple[str, ...] = PACKAGES) -> Source:
@@ -73,7 +74,8 @@ def read(root: Path, packages: tuple[str, ...] = PACKAGES) -> Source:
             name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
             modules[name] = ast.parse(path.read_text(encoding="utf-8"))
     names = {name: _bound(tree) for name, tree in modules.items()}
-    return Source(root, modules, names, _exceptions(modules), _foreign(modules))
+    bases = _bases(modules)
+    return Source(root, modules, names, _exceptions(bases), _foreign(modules), bases)
 
 
 def _bound(tree: ast.AST) -> set[str]:
@@ -105,6 +107,34 @@ def _foreign(modules: dict[str, ast.Module]) -> set[str]:
     return found
 
 
+def _bases(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """Each class of the program by its name: its own name, and those of all that it inherits from."""
+    found = {
+        node.name: {node.name, *(ast.unparse(base).split(".")[-1] for base in node.bases)}
+        for tree in modules.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    changed = True
+    while changed:
+        changed = False
+        for name, inherited in found.items():
+            more = inherited.union(*(found.get(one, set()) for one in inherited))
+            changed |= more != inherited
+            found[name] = more
+    return found
+
+
+def _exceptions(bases: dict[str, set[str]]) -> set[str]:
+    """The names of exceptions: Python's, and classes that inherit from some."""
+    known = {
+        name
+        for name, value in vars(builtins).items()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    }
+    return known | {name for name, inherited in bases.items() if inherited & known}
+
+
 def places(source: Source) -> dict[str, str]:
     """Where each exception of the program is defined: the module by the name of the class."""
     return {
@@ -113,24 +143,6 @@ def places(source: Source) -> dict[str, str]:
         for node in tree.body
         if isinstance(node, ast.ClassDef) and node.name in source.exceptions
     }
-
-
-def _exceptions(modules: dict[str, ast.Module]) -> set[str]:
-    """The names of exceptions: Python's, and classes whose bases are some."""
-    found = {
-        name
-        for name, value in vars(builtins).items()
-        if isinstance(value, type) and issubclass(value, BaseException)
-    }
-    classes = [
-        (node.name, {ast.unparse(base).split(".")[-1] for base in node.bases})
-        for tree in modules.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    ]
-    while new := {name for name, bases in classes if bases & found} - found:
-        found |= new
-    return found
 
 
 def items(source: Source) -> Iterator[Item]:
@@ -207,6 +219,54 @@ def _is_bytes(annotation: ast.expr | None) -> bool:
     return annotation is not None and ast.unparse(annotation) in ("bytes", "bytes | None")
 
 
+def unmeasured_fields(item: Item) -> list[str]:
+    """Fields of bytes in a class whose docstrings, also those below its fields, do not say how many."""
+    if not isinstance(item.node, ast.ClassDef):
+        return []
+    below = [
+        node.value.value
+        for node in item.node.body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    told = _LENGTH.search(" ".join(map(str, below)))
+    fields = [
+        node for node in item.node.body if isinstance(node, ast.AnnAssign) and _is_bytes(node.annotation)
+    ]
+    names = [ast.unparse(node.target) for node in fields]
+    return [] if told else [f"{name} has no length" for name in names if not name.startswith("_")]
+
+
+def unspoken(source: Source, item: Item) -> list[str]:
+    """Errors of the program that a function raises itself and whose docstring names neither them nor a base.
+
+    What the command line raises is told by its exit codes; its docstrings are what --help prints.
+    """
+    if not isinstance(item.node, _Function) or item.module.startswith("tui."):
+        return []
+    told = f"{item.docstring} {item.around}"
+    if _RAISES_AS.search(told):
+        return []
+    words = set(re.findall(r"\w+", told))
+    return [
+        f"raises {name} and does not say so"
+        for name in sorted(_raised(item.node) & source.bases.keys())
+        if not source.bases[name] & words
+    ]
+
+
+def _raised(node: ast.AST) -> set[str]:
+    """The names of what is raised in a function's own body."""
+    found: set[str] = set()
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _Function | ast.ClassDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.Raise) and child.exc is not None:
+            made = child.exc.func if isinstance(child.exc, ast.Call) else child.exc
+            found.add(ast.unparse(made))
+        found |= _raised(child)
+    return found
+
+
 def unitless(item: Item) -> list[str]:
     """Numbers whose name has no unit, and whose docstring has none either."""
     if not isinstance(item.node, _Function):
@@ -253,11 +313,16 @@ def _is_known(source: Source, item: Item, name: str) -> bool:
         module = ".".join(parts[:length])
         if module in source.modules:
             return set(parts[length:]) <= source.names[module]
-    here = source.names[item.module] | set(dir(builtins)) | set(_words(source.modules[item.module]))
+    here = source.names[item.module] | set(dir(builtins)) | _words(source.modules[item.module])
     return parts[0] in here or any(set(parts) <= names for names in source.names.values())
 
 
-def _words(tree: ast.Module) -> Iterator[str]:
+@cache
+def _words(tree: ast.Module) -> frozenset[str]:
+    return frozenset(_written(tree))
+
+
+def _written(tree: ast.Module) -> Iterator[str]:
     """Names that the source reads, and words that it writes: keys, columns, options."""
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -277,6 +342,8 @@ def problems(source: Source) -> list[str]:
         silent,
         partial(unraised, source),
         unmeasured_bytes,
+        unmeasured_fields,
+        partial(unspoken, source),
         unitless,
         partial(dangling, source),
     ]

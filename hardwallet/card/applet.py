@@ -95,7 +95,8 @@ class Session:
 
 
 class Card:
-    """The card application behind `execute`; it is a `firmware_bridge.link.VirtualCard`."""
+    """The card application behind `execute`; it is a `firmware_bridge.link.VirtualCard`. Its ATR has 15
+    bytes."""
 
     atr: bytes = ATR
 

@@ -34,7 +34,8 @@ _STATE: Final = struct.Struct(">IIIIIIIIBIB8sBBBB23sB16s6x")
 
 
 class State(msgspec.Struct):
-    """What changes in one atomic commit. Amounts in fen; `unratified` holds entry indexes, oldest first."""
+    """What changes in one atomic commit. Amounts in fen; `unratified` holds entry indexes, oldest first;
+    `pin_digest` has 16 bytes, zero without a PIN."""
 
     balance_fen: int
     sequence: int

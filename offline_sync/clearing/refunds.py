@@ -28,7 +28,7 @@ from pos_terminal.sale import REFUND_PROFILE
 
 
 class Key(NamedTuple):
-    """What names an order: the terminal and its own transaction number."""
+    """What names an order: the terminal (4 bytes) of a payee (8 bytes), and its own transaction number."""
 
     payee: bytes
     terminal: bytes
@@ -37,8 +37,8 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """An order: of which payment of which card, up to which total. `record`: the receipt that was booked on
-    it."""
+    """An order: of which payment of which card (8 bytes), up to which total. `record`: the receipt that was
+    booked on it."""
 
     key: Key
     card: bytes

@@ -47,7 +47,8 @@ Told = Mapping[tuple[bytes, bytes], Mapping[bytes, int]]
 
 
 class Payment(NamedTuple):
-    """A payment that came without a grant, and what is posted of it."""
+    """A payment that came without a grant, and what is posted of it. `card` and `payee` have 8 bytes,
+    `terminal` 4, `reference` 12, `raw` 160."""
 
     record: int
     card: bytes
@@ -73,7 +74,8 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What has to stand in the books for a payment, and what its terminals contradict."""
+    """What has to stand in the books for a payment, and what its terminals contradict. `funding`: who funded
+    the load that returned it, 8 bytes or empty."""
 
     payment: Payment
     returned_fen: int

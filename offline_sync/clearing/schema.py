@@ -260,7 +260,7 @@ class Transfer(NamedTuple):
 
 
 class RecordRow(NamedTuple):
-    """A row of `records`, its columns in their order."""
+    """A row of `records`, its columns in their order: `card` has 8 bytes, `body_digest` 32, `raw` 160."""
 
     id: int
     kind: int

@@ -48,8 +48,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A certificate whose chain verified, its key ready to use, and the dates within which the whole chain
-    holds.
+    """A certificate whose chain verified, its digest (8 bytes), its key ready to use, and the dates within
+    which the whole chain holds.
     """
 
     certificate: Certificate

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts import docstrings, reference
+from tests.conftest import REPOSITORY
 
 MODULE = '"""A module."""\n\nFRAME = "frame"\n\n\nclass Torn(Exception):\n    """Broken off."""\n\n\n'
 
@@ -37,6 +38,12 @@ def lacks(tmp_path: Path, source: str) -> list[str]:
         ),
         ('def pay() -> bytes | None:\n    """Pay."""', "pay takes or gives bytes and does not say how many"),
         ('def pay(amount: int) -> None:\n    """Pay."""', "pay amount has no unit"),
+        ('class Card:\n    """A card."""\n\n    name: bytes = FRAME', "Card name has no length"),
+        ('def pay() -> None:\n    """Pay."""\n    raise Torn', "pay raises Torn and does not say so"),
+        (
+            'def pay() -> None:\n    """Pay."""\n    if FRAME:\n        raise Torn("now")',
+            "pay raises Torn and does not say so",
+        ),
         ('def pay(*, timeout: float | None) -> None:\n    """Pay."""', "pay timeout has no unit"),
         ('def pay() -> None:\n    """Pay with `card`."""', "pay refers to card, which is not there"),
         (
@@ -62,6 +69,9 @@ def test_what_is_wrong_is_found(tmp_path: Path, source: str, expected: str) -> N
         'def pay(card: bytes) -> None:\n    """Pay with `card` (8 bytes), see docs/a.md, section 2."""',
         'def pay(amount_fen: int, timeout_s: float) -> None:\n    """Raises Torn, and KeyError twice."""',
         'def pay(now: int) -> None:\n    """`now` is seconds since 1970. Raises as made_up.module.Torn."""',
+        'class Card:\n    """A card."""\n\n    name: bytes\n    """8 bytes."""',
+        'def pay() -> None:\n    """Raises Torn."""\n    raise Torn',
+        'class Gone(Torn):\n    """Away."""\n\n\ndef pay() -> None:\n    """Raises Torn."""\n    raise Gone',
         'class Card:\n    """8 bytes, `FRAME`."""\n\n    def name(self) -> bytes:\n        """The name."""',
     ],
 )
@@ -71,11 +81,14 @@ def test_what_is_right_is_left_alone(tmp_path: Path, source: str) -> None:
     assert lacks(tmp_path, source) == []
 
 
+def test_the_program_says_what_it_has_to() -> None:
+    """What `make reference` refuses to build: mend the docstrings that are named."""
+    assert docstrings.problems(docstrings.read(REPOSITORY)) == []
+
+
 def test_drawings_keep_their_shape_and_errors_become_links() -> None:
     told = "Errors.\n\nBase\n├── Torn\n└── Gone\n\nRaises Torn, Gone\nand KeyError now."
-    fenced = (
-        "Errors.\n\n```\nBase\n├── Torn\n└── Gone\n```\n\nRaises <Torn>, <Gone>\nand <KeyError> now."
-    )
+    fenced = "Errors.\n\n```\nBase\n├── Torn\n└── Gone\n```\n\nRaises <Torn>, <Gone>\nand <KeyError> now."
     assert reference.markdown(told, lambda name: f"<{name}>") == fenced
 
 

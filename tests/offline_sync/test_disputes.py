@@ -451,7 +451,7 @@ def test_words_of_the_right_length_do_not_reach_the_verdict(p256: Case, tmp_path
         lambda file: b"\xef\xbb\xbf" + file,
         lambda file: file.replace(b"\n", b"\r\n"),
         lambda file: file.replace(b'{\n  "card', b'{\n  "kind": "clone",\n  "card'),
-        lambda file: written({**json.loads(file), "more": "00"}),
+        lambda file: written({**json.loads(file), "more": "00" * records.BODY_LENGTH}),
         lambda file: written({**json.loads(file), "suite": 1}),
         lambda file: written({**json.loads(file), "suite": "03"}),
         lambda file: written({**json.loads(file), "first_body": "00"}),

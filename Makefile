@@ -42,7 +42,7 @@ format: setup ## formats the source and mends what lint can mend
 	$(BIN)/ruff format .
 
 mutants: setup-tests ## breaks the money rules one by one; the tests have to notice each (long)
-	HARDWALLET_MUTANTS=all $(BIN)/python -m pytest -n $(JOBS) tests/hardwallet/test_mutants.py tests/pos_terminal/test_mutants.py
+	HARDWALLET_MUTANTS=all $(BIN)/python -m pytest -n $(JOBS) tests/test_mutants.py
 
 bench: setup ## runs the benchmarks, prints the table, writes bench.json
 	$(BIN)/python -m benchmarks

@@ -1,39 +1,40 @@
-"""Mistakes that somebody could make in the rules of a terminal, and a pytest plugin that makes one of them.
+"""Mistakes that somebody could make in the rules, and a pytest plugin that makes one of them.
 
-`-p tests.pos_terminal.mutation` with HARDWALLET_TERMINAL_MUTANT set to a name of mutants.toml loads one
-module altered. The source on the disk stays as it is, and nothing compiled is kept.
+tests/*/mutants.toml lists them. `-p tests.mutation` with HARDWALLET_MUTANT set to the folder and name of one, as
+in "offline_sync: claims a return twice", loads one module altered. The source on the disk stays as it is, and
+nothing compiled is kept.
 """
 
 import importlib.util
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
-VARIABLE = "HARDWALLET_TERMINAL_MUTANT"
-REPOSITORY = Path(__file__).resolve().parents[2]
-_FILE = Path(__file__).with_name("mutants.toml")
+VARIABLE = "HARDWALLET_MUTANT"
+TESTS = Path(__file__).resolve().parent
+REPOSITORY = TESTS.parent
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake: `old`, which occurs exactly once in `path`, becomes `new`.
+    """One mistake: in the module at `path` each `old`, which occurs exactly once, becomes its `new`.
 
     `tests` is a file under tests/ that has to notice it, `only` pytest's -k; `sample`: also in the short run.
     """
 
     name: str
     path: str
-    old: str
-    new: str
+    changes: tuple[tuple[str, str], ...]
     tests: str
     only: str
-    sample: bool = False
+    sample: bool
 
     @property
     def module(self) -> str:
@@ -42,13 +43,35 @@ class Mutant:
 
 
 def altered(source: str, mutant: Mutant) -> str:
-    """The source with the mistake. Raises ValueError when the piece does not occur exactly once."""
-    if source.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.name}: {source.count(mutant.old)} times in {mutant.path}: {mutant.old!r}")
-    return source.replace(mutant.old, mutant.new)
+    """The source with the mistake. Raises ValueError when a piece does not occur exactly once."""
+    for old, new in mutant.changes:
+        if source.count(old) != 1:
+            raise ValueError(f"{mutant.name}: {source.count(old)} times in {mutant.path}: {old!r}")
+        source = source.replace(old, new)
+    return source
 
 
-MUTANTS = [Mutant(**row) for row in tomllib.loads(_FILE.read_text(encoding="utf-8"))["mutant"]]
+def read_all() -> list[Mutant]:
+    """Every mistake of every list."""
+    return [mutant for file in sorted(TESTS.glob("*/mutants.toml")) for mutant in _read(file)]
+
+
+def _read(file: Path) -> Iterator[Mutant]:
+    for row in tomllib.loads(file.read_text(encoding="utf-8"))["mutant"]:
+        yield Mutant(
+            f"{file.parent.name}: {row['name']}",
+            row["path"],
+            tuple(_changes(row)),
+            row["tests"],
+            row.get("only", ""),
+            row.get("sample", False),
+        )
+
+
+def _changes(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """One piece, or several under `changes`."""
+    for change in row.get("changes", [row]):
+        yield change["old"], change["new"]
 
 
 class _Loader(SourceFileLoader):
@@ -81,7 +104,7 @@ def _install() -> None:
     name = os.environ.get(VARIABLE)
     if name is None:
         return
-    mutant = next(one for one in MUTANTS if one.name == name)
+    mutant = next(one for one in read_all() if one.name == name)
     if mutant.module in sys.modules:
         raise RuntimeError(f"{mutant.module} was loaded before the mutant could be")
     sys.meta_path.insert(0, _Finder(mutant))

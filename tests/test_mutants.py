@@ -1,4 +1,4 @@
-"""The tests can fail: each mistake of mutants.toml is noticed by the tests that answer for its rule.
+"""The tests can fail: each mistake of tests/*/mutants.toml is noticed by the tests that answer for its rule.
 
 Here a sample of them; `make mutants` (HARDWALLET_MUTANTS=all) runs the whole list.
 """
@@ -6,16 +6,13 @@ Here a sample of them; `make mutants` (HARDWALLET_MUTANTS=all) runs the whole li
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.hardwallet.mutants import MUTANTS, Mutant, altered
-from tests.hardwallet.mutation import VARIABLE
+from tests.mutation import REPOSITORY, TESTS, VARIABLE, Mutant, altered, read_all
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).parent
-TIMEOUT_S = 120
+TIMEOUT_S = 180
+MUTANTS = read_all()
 ALL = os.environ.get("HARDWALLET_MUTANTS") == "all"
 CHOSEN = [mutant for mutant in MUTANTS if ALL or mutant.sample]
 TESTS_FAILED = 1
@@ -27,10 +24,10 @@ def run(tests: str, only: str, mutant: str | None) -> "subprocess.CompletedProce
     environment.pop(VARIABLE, None)
     if mutant is not None:
         environment[VARIABLE] = mutant
+    plugins = ["-p", "tests.mutation", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     chosen = ["-k", only] if only else []
-    plugins = ["-p", "tests.hardwallet.mutation", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     return subprocess.run(
-        [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", *plugins, str(HERE / tests), *chosen],
+        [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", *plugins, f"tests/{tests}", *chosen],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -52,7 +49,7 @@ def test_mutant_fits_the_source(mutant: Mutant) -> None:
     changed = altered(source, mutant)
     assert changed != source
     compile(changed, mutant.path, "exec")
-    assert (HERE / mutant.tests).exists()
+    assert (TESTS / mutant.tests).exists()
 
 
 @pytest.mark.slow
@@ -65,11 +62,9 @@ def test_mutant_is_noticed(mutant: Mutant) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_mistake_the_tests_pass() -> None:
+@pytest.mark.parametrize("tests", sorted({mutant.tests for mutant in CHOSEN}))
+def test_without_a_mistake_the_tests_pass(tests: str) -> None:
     """The plugin itself breaks nothing, and chooses tests."""
-    tests = sorted(
-        {(mutant.tests, mutant.only) for mutant in CHOSEN if mutant.tests == "test_contract_sim.py"}
-    )
-    only = " or ".join(f"({one})" for _, one in tests if one)
-    done = run("test_contract_sim.py", only, None)
+    only = {mutant.only for mutant in CHOSEN if mutant.tests == tests}
+    done = run(tests, "" if "" in only else " or ".join(f"({one})" for one in sorted(only)), None)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,8 +1,8 @@
 """Mistakes that somebody could make in the rules, and a pytest plugin that makes one of them.
 
-tests/*/mutants.toml lists them. `-p tests.mutation` with HARDWALLET_MUTANT set to the folder and name of one, as
-in "offline_sync: claims a return twice", loads one module altered. The source on the disk stays as it is, and
-nothing compiled is kept.
+tests/*/mutants.toml lists them. `-p tests.mutation` with HARDWALLET_MUTANT set to the folder and name of one,
+as in "offline_sync: claims a return twice", loads one module altered. The source on the disk stays as it is,
+and nothing compiled is kept.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for tests: a fresh cluster behind a socket in a new folder, ended and removed after.
+"""A PostgreSQL of its own for tests: a fresh cluster behind a socket in a new folder, removed afterwards.
 
 PostgreSQL refuses to run as root; root starts it as the user `nobody`.
 """

@@ -1,4 +1,4 @@
-"""The `openssl` command as a second opinion: P-256, SHA-256, AES by software that shares nothing with ours.
+"""The `openssl` command as a second opinion: both suites by software that shares nothing with ours.
 
 What it takes in DER is put together here by hand (RFC 5480, RFC 5915, X.690).
 """
@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 _P256 = bytes.fromhex("06082a8648ce3d030107")
-_PUBLIC_HEAD = bytes.fromhex("3059301306072a8648ce3d0201") + _P256 + bytes.fromhex("034200")
+_SM2 = bytes.fromhex("06082a811ccf5501822d")
+_PUBLIC_HEAD = bytes.fromhex("3059301306072a8648ce3d0201")
 
 
 def _run(*arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
@@ -21,15 +22,15 @@ def _output(*arguments: str, given: bytes = b"") -> bytes:
     return done.stdout
 
 
-def public_der(raw: bytes) -> bytes:
+def public_der(raw: bytes, curve: bytes = _P256) -> bytes:
     """SubjectPublicKeyInfo of `x‖y`."""
-    return _PUBLIC_HEAD + b"\x04" + raw
+    return _PUBLIC_HEAD + curve + b"\x03\x42\x00\x04" + raw
 
 
-def private_der(scalar: bytes, raw: bytes) -> bytes:
+def private_der(scalar: bytes, raw: bytes, curve: bytes = _P256) -> bytes:
     """ECPrivateKey of a scalar and its `x‖y`."""
     public = b"\xa1\x44\x03\x42\x00\x04" + raw
-    content = b"\x02\x01\x01\x04\x20" + scalar + b"\xa0\x0a" + _P256 + public
+    content = b"\x02\x01\x01\x04\x20" + scalar + b"\xa0\x0a" + curve + public
     return bytes((0x30, len(content))) + content
 
 
@@ -89,3 +90,54 @@ def public_of(scalar: bytes, claimed: bytes) -> bytes:
 def aes_128_block(key: bytes, block: bytes) -> bytes:
     """One block, no mode, no padding."""
     return _output("enc", "-aes-128-ecb", "-nopad", "-K", key.hex(), given=block)
+
+
+# ---------------------------------------------------------------------- GM
+
+
+def sm2_verifies(
+    public: bytes, signature: bytes, message: bytes, identifier: bytes = b"1234567812345678"
+) -> bool:
+    """SM2 with SM3 under a signer's identifier."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, sig, said = (Path(folder) / name for name in ("key", "signature", "message"))
+        key.write_bytes(public_der(public, _SM2))
+        sig.write_bytes(signature_der(signature))
+        said.write_bytes(message)
+        done = _run(
+            *("pkeyutl", "-verify", "-pubin", "-inkey", str(key), "-keyform", "DER", "-rawin"),
+            *("-digest", "sm3", "-in", str(said), "-sigfile", str(sig)),
+            *("-pkeyopt", "hexdistid:" + identifier.hex()),
+        )
+    assert done.returncode in (0, 1), done.stderr.decode()
+    return done.returncode == 0 and b"Signature Verified Successfully" in done.stdout
+
+
+def sm2_signature(scalar: bytes, public: bytes, message: bytes, *, identifier: bytes | None) -> bytes:
+    """DER of what openssl signs; without an identifier as its manual's examples do."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, said = Path(folder) / "key", Path(folder) / "message"
+        key.write_bytes(private_der(scalar, public, _SM2))
+        said.write_bytes(message)
+        options = [] if identifier is None else ["-pkeyopt", "hexdistid:" + identifier.hex()]
+        return _output(
+            *("pkeyutl", "-sign", "-inkey", str(key), "-keyform", "DER", "-rawin", "-digest", "sm3"),
+            *("-in", str(said), *options),
+        )
+
+
+def sm2_public_of(scalar: bytes) -> bytes:
+    """`x‖y` that openssl works out for a private key whose public key is left out."""
+    content = b"\x02\x01\x01\x04\x20" + scalar + b"\xa0\x0a" + _SM2
+    key = bytes((0x30, len(content))) + content
+    return _output("pkey", "-inform", "DER", "-pubout", "-outform", "DER", given=key)[-64:]
+
+
+def sm3(message: bytes) -> bytes:
+    """32 bytes."""
+    return _output("dgst", "-sm3", "-binary", given=message)
+
+
+def sm4_block(key: bytes, block: bytes) -> bytes:
+    """One block, no mode, no padding."""
+    return _output("enc", "-sm4-ecb", "-nopad", "-K", key.hex(), given=block)

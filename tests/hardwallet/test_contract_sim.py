@@ -1,5 +1,5 @@
-"""The card contract on the reference card in a card file, through a `sim:` reader, in both suites: a fresh card
-a case."""
+"""The card contract on the reference card in a card file, through a `sim:` reader, in both suites: a fresh
+card a case."""
 
 import random
 from collections.abc import Iterator

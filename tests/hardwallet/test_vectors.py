@@ -1,4 +1,4 @@
-"""The test vectors: our code makes them again byte for byte; code that shares nothing with ours agrees."""
+"""The test vectors of the international suite: our code makes them again byte for byte; code that shares nothing with ours agrees."""
 
 import json
 from functools import cache
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hardwallet import authorities, certificates, denylist, messages, records, status
-from hardwallet.suites import International
+from hardwallet.suites import INTERNATIONAL, International
 from tests.hardwallet import openssl_command as openssl
 from tests.hardwallet import protocol_page as page
 from tests.vectors import make
@@ -27,7 +27,9 @@ ELSEWHERE = {
 @cache
 def vectors(name: str) -> list[dict[str, Any]]:
     """One file."""
-    loaded: list[dict[str, Any]] = json.loads((make.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    loaded: list[dict[str, Any]] = json.loads(
+        (make.FOLDERS[INTERNATIONAL] / f"{name}.json").read_text(encoding="utf-8")
+    )
     return loaded
 
 
@@ -75,20 +77,20 @@ def bundle() -> certificates.TrustBundle:
 @cache
 def made_again() -> dict[str, list[dict[str, Any]]]:
     """What the generator makes now."""
-    return make.make()
+    return make.make(INTERNATIONAL)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_our_code_makes_them_again(name: str) -> None:
     """Byte for byte, the whole file."""
-    stored = (make.FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    stored = (make.FOLDERS[INTERNATIONAL] / f"{name}.json").read_text(encoding="utf-8")
     assert make.text(made_again()[name]) == stored
 
 
 def test_no_file_is_left_out() -> None:
     """Neither of the generator's nor in the folder."""
     assert set(made_again()) == set(FILES)
-    assert {path.stem for path in make.FOLDER.glob("*.json")} == set(FILES)
+    assert {path.stem for path in make.FOLDERS[INTERNATIONAL].glob("*.json")} == set(FILES)
 
 
 def test_our_parsers_read_them() -> None:

@@ -1,13 +1,15 @@
-"""Makes the test vectors again: `python -m tests.vectors.make` writes them beside this file.
+"""Makes the test vectors again: `python -m tests.vectors.make` writes them beside this file, those of the GM
+suite into the folder gm.
 
-Everything comes from one seed: scheme, card, terminals, every nonce. The card's answers are those of
-the reference card; `fields` hold what was asked for.
+In each suite everything comes from one seed: scheme, card, terminals, every nonce. The card's answers are
+those of the reference card; `fields` hold what was asked for.
 """
 
 import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -28,12 +30,15 @@ from hardwallet.certificates import (
 )
 from hardwallet.issuing import ACQUIRER, ISSUER, create_scheme, open_scheme
 from hardwallet.limits import tiers
-from hardwallet.suites import AgreementKey, International, SigningKey, Suite
+from hardwallet.suites import GM, INTERNATIONAL, AgreementKey, SigningKey, Suite, suite_by_number
 from pos_terminal.terminal import Fare, ride_reference
 
 NOW: Final = 1_795_000_000
-SEED: Final = b"hardwallet protocol 1, international suite"
-FOLDER: Final = Path(__file__).parent
+SEEDS: Final = {
+    INTERNATIONAL: b"hardwallet protocol 1, international suite",
+    GM: b"hardwallet protocol 1, GM suite",
+}
+FOLDERS: Final = {INTERNATIONAL: Path(__file__).parent, GM: Path(__file__).parent / "gm"}
 TIER: Final = 5
 PIN: Final = "271828"
 NEW_PIN: Final = "123456789012"
@@ -41,14 +46,14 @@ NEW_PIN: Final = "123456789012"
 Vector = dict[str, Any]
 
 
-def stream(name: str) -> Callable[[int], bytes]:
+def stream(seed: bytes, name: str) -> Callable[[int], bytes]:
     """Bytes that are the same in every run and every language: SHA-256(seed ‖ name ‖ counter (4)), joined."""
     pool, counter = bytearray(), 0
 
     def take(count: int) -> bytes:
         nonlocal counter
         while len(pool) < count:
-            pool.extend(sha256(SEED + name.encode() + counter.to_bytes(4, "big")).digest())
+            pool.extend(sha256(seed + name.encode() + counter.to_bytes(4, "big")).digest())
             counter += 1
         taken = bytes(pool[:count])
         del pool[:count]
@@ -65,29 +70,30 @@ def four(value: int) -> str:
 class Maker:
     """One scheme, one card, and the vectors made with them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.suite: Suite = International(deterministic=True)
+    def __init__(self, folder: Path, suite: int) -> None:
+        self.suite: Suite = suite_by_number(suite, deterministic=True)
+        self.stream = partial(stream, SEEDS[suite])
         self.files: dict[str, list[Vector]] = {}
-        entropy = stream("scheme")
+        entropy = self.stream("scheme")
         create_scheme(folder, "vectors", self.suite, b"vectors", NOW, entropy)
         with open_scheme(folder, b"vectors", entropy, deterministic=True) as scheme:
             self.bundle = scheme.trust.bundle
             self.root, self.issuer, self.acquirer = (
                 scheme.key(name) for name in ("root", "issuer", "acquirer")
             )
-            self.shop_key = self.suite.new_signing_key(stream("shop"))
-            self.bus_key = self.suite.new_signing_key(stream("bus"))
+            self.shop_key = self.suite.new_signing_key(self.stream("shop"))
+            self.bus_key = self.suite.new_signing_key(self.stream("bus"))
             self.shop = scheme.new_terminal(CLASS_RETAIL, 7, self.shop_key.public, NOW)
             self.bus = scheme.new_terminal(CLASS_TRANSIT, 8, self.bus_key.public, NOW)
             self.identity: CardIdentity
             self.identity, memory = scheme.new_card(TIER, NOW)
-        self.card = Card(self.identity, memory, stream("card"))
+        self.card = Card(self.identity, memory, self.stream("card"))
         self.card.power_on()
         self.number = self.identity.card
         self.scheme = self.bundle.scheme
         self.digest = digest(self.suite, self.identity.certificate)
         self.nonce = b""
-        self.entropy = stream("terminal")
+        self.entropy = self.stream("terminal")
         self.transaction = 0
         self.sequence = self.balance = self.spent = self.counter = self.orders = 0
 
@@ -95,7 +101,8 @@ class Maker:
 
     def add(self, file: str, **vector: object) -> None:
         """One vector into one file."""
-        self.files.setdefault(file, []).append(dict(vector))
+        named = {"name": vector.pop("name"), "suite": f"{self.suite.number:02x}"}
+        self.files.setdefault(file, []).append(named | vector)
 
     def signed(self, file: str, name: str, layout: str, by: str, fields: dict[str, str], raw: bytes) -> None:
         """A vector that ends in a signature over all before it."""
@@ -223,7 +230,7 @@ class Maker:
             fields = {
                 "type": kind,
                 "protocol version": "01",
-                "suite": "01",
+                "suite": f"{self.suite.number:02x}",
                 "class": klass,
                 "scheme": self.scheme.hex(),
                 "authority that signed": authority,
@@ -234,14 +241,14 @@ class Maker:
                 "signature public key": public.hex(),
             }
             if kind == "c3":
-                agreement = sha256(b"\xa0" + self.identity.agreement.public).hexdigest()
+                agreement = self.suite.hash(b"\xa0" + self.identity.agreement.public).hex()
                 fields["card certificates only"] = agreement[:32]
             self.signed("certificates", name, "certificate", by, fields, certificate.to_bytes())
 
     def make_authorities(self) -> None:
         """The root's list while the acquirer's key is rotated, its first certificate revoked by now."""
         issuer, first = self.bundle.operator(ISSUER), self.bundle.operator(ACQUIRER)
-        key = self.suite.new_signing_key(stream("rotated"))
+        key = self.suite.new_signing_key(self.stream("rotated"))
         beside = first.klass | CLASS_BESIDE
         blank = replace(first, klass=beside, not_before=first.not_before + 1, public=key.public)
         operators = [issuer, first, signed(blank, self.root)]
@@ -250,7 +257,7 @@ class Maker:
         fields = {
             "F6": "f6",
             "version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "zero": "00",
             "scheme": self.scheme.hex(),
             "list version": four(3),
@@ -291,7 +298,7 @@ class Maker:
         fields = {
             "F4": "f4",
             "version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "zero": "00",
             "scheme": self.scheme.hex(),
             "operator": ISSUER.hex(),
@@ -333,7 +340,7 @@ class Maker:
         self.nonce = selected.nonce
         fields = {
             "protocol version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "application": "01",
             "state": f"{selected.state:02x}",
             "number of unratified entries": f"{selected.unratified:02x}",
@@ -353,12 +360,20 @@ class Maker:
         self.transaction += 1
         profile = r.RETAIL if terminal.klass == CLASS_RETAIL else r.TRANSIT
         made = m.SaleRequest(
-            *(1, terminal.payee, reference, amount_fen, 0x0156, terminal.terminal, self.transaction),
+            *(
+                self.suite.number,
+                terminal.payee,
+                reference,
+                amount_fen,
+                0x0156,
+                terminal.terminal,
+                self.transaction,
+            ),
             *(self.entropy(16), NOW + self.transaction, profile),
         )
         fields = {
             "protocol version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "application": "01",
             "payee": terminal.payee.hex(),
             "reference": reference.hex(),
@@ -377,7 +392,7 @@ class Maker:
         """A record of the card, its fields those that the generator counts itself."""
         kept = {
             "protocol version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "application": "01",
             "scheme": self.scheme.hex(),
             "card": self.number.hex(),
@@ -445,7 +460,7 @@ class Maker:
             "sequence": four(self.sequence),
             "outcome": f"{outcome:02x}",
             "the sale as just sent": sale.to_bytes().hex(),
-            "H(body)": sha256(record[:96]).hexdigest(),
+            "H(body)": self.suite.hash(record[:96]).hex(),
         }
         self.signed("proofs", name, "D4", "card", fields, body + reply[161:])
 
@@ -454,7 +469,7 @@ class Maker:
         return {
             kind.upper(): kind,
             "version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "application": "01",
             "scheme": self.scheme.hex(),
             "card": self.number.hex(),
@@ -463,7 +478,7 @@ class Maker:
     def prove(self, terminal: Certificate, key: SigningKey) -> None:
         """PROVE."""
         named = digest(self.suite, terminal)
-        body = m.terminal_proof_body(1, self.scheme, self.number, self.nonce, named)
+        body = m.terminal_proof_body(self.suite.number, self.scheme, self.number, self.nonce, named)
         signature = key.sign(body)
         fields = {
             **self.proof_fields("e2"),
@@ -539,7 +554,9 @@ class Maker:
         time_s = NOW + self.transaction
         wanted = m.RefundRequest(sequence, total_fen, self.transaction, self.entropy(16), time_s)
         named = digest(self.suite, self.shop)
-        body = m.refund_order_body(1, self.scheme, self.number, self.nonce, named, wanted.to_bytes())
+        body = m.refund_order_body(
+            self.suite.number, self.scheme, self.number, self.nonce, named, wanted.to_bytes()
+        )
         signature = self.shop_key.sign(body)
         order = {
             **self.proof_fields("e4"),
@@ -578,7 +595,7 @@ class Maker:
         """The first PIN, then another one."""
         for name, old, new in (("first PIN", "", NEW_PIN), ("change of PIN", NEW_PIN, PIN)):
             self.select(f"SELECT before the {name}")
-            ephemeral = self.suite.new_agreement_key(stream(name))
+            ephemeral = self.suite.new_agreement_key(self.stream(name))
             key = self.pin_key(name, b"\xa2", ephemeral, self.nonce)
             blocks = [
                 self.pin_block(f"{name}, old block", key, old, self.nonce[:8]),
@@ -590,7 +607,7 @@ class Maker:
         """A purchase above the PIN-free amount."""
         self.select("SELECT before a purchase with a PIN")
         sale = self.sale("purchase with a PIN", self.shop, self.retail_reference(), 38_000)
-        ephemeral = self.suite.new_agreement_key(stream("ephemeral"))
+        ephemeral = self.suite.new_agreement_key(self.stream("ephemeral"))
         key = self.pin_key(
             "PIN in PAY", b"\xa1", ephemeral, self.suite.hash(sale.to_bytes()), sale.to_bytes()
         )
@@ -642,7 +659,7 @@ class Maker:
         return {
             kind.upper(): kind,
             "version": "01",
-            "suite": "01",
+            "suite": f"{self.suite.number:02x}",
             "application": "01",
             "scheme": self.scheme.hex(),
             "operator": ISSUER.hex(),
@@ -660,7 +677,7 @@ class Maker:
             raise RuntimeError("the card's challenge is not that of the page")
         acknowledged = (self.sequence, self.spent) if self.counter > 1 else (0, 0)
         order = m.LoadOrder(
-            *(1, self.scheme, ISSUER, self.number, self.counter, amount_fen, 0x0156),
+            *(self.suite.number, self.scheme, ISSUER, self.number, self.counter, amount_fen, 0x0156),
             *(*acknowledged, challenge, NOW + self.counter),
         )
         raw = order.body() + self.issuer.sign(order.body())
@@ -721,7 +738,14 @@ class Maker:
         for name, kind, value in values:
             self.orders += 1
             order = m.CardOrder(
-                1, self.scheme, ISSUER, self.number, self.orders, NOW + self.orders, kind, value
+                self.suite.number,
+                self.scheme,
+                ISSUER,
+                self.number,
+                self.orders,
+                NOW + self.orders,
+                kind,
+                value,
             )
             raw = order.body() + self.issuer.sign(order.body())
             fields = {
@@ -740,10 +764,10 @@ def four_bytes(value: int) -> bytes:
     return value.to_bytes(4, "big")
 
 
-def make() -> dict[str, list[Vector]]:
-    """Every file's vectors."""
+def make(suite: int) -> dict[str, list[Vector]]:
+    """Every file's vectors, in a suite."""
     with tempfile.TemporaryDirectory() as folder:
-        return Maker(Path(folder)).make()
+        return Maker(Path(folder), suite).make()
 
 
 def text(vectors: list[Vector]) -> str:
@@ -753,8 +777,9 @@ def text(vectors: list[Vector]) -> str:
 
 def main() -> None:
     """Write the files."""
-    for name, vectors in make().items():
-        (FOLDER / f"{name}.json").write_text(text(vectors), encoding="utf-8")
+    for suite, folder in FOLDERS.items():
+        for name, vectors in make(suite).items():
+            (folder / f"{name}.json").write_text(text(vectors), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The test vectors of the international suite: our code makes them again byte for byte; code that shares nothing with ours agrees."""
+"""The test vectors of the international suite: our code makes them again byte for byte; code that shares
+nothing with ours agrees."""
 
 import json
 from functools import cache

@@ -64,7 +64,7 @@ def shape(vector: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_each_vector_has_its_counterpart(name: str) -> None:
-    """So every type, layout, class and command that test_vectors.py demands is here; and no length differs."""
+    """So every type, layout, class and command that test_vectors.py demands is here; no length differs."""
     assert [shape(one) for one in vectors(name)] == [shape(one) for one in international(name)]
     assert {one["suite"] for one in vectors(name)} == {"02"}
     assert {one["suite"] for one in international(name)} == {"01"}

@@ -33,7 +33,14 @@ def bench(scheme: Scheme, authority: Authority, now: int) -> TornBench:
     return new_torn_bench(scheme, authority, now)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+IN_GM_TOO = ("transit", "retail with PIN", "already paid", "refund", "load", "order", "introduce")
+
+
+@pytest.mark.parametrize(
+    ("suite", "kind"),
+    [*(("international", kind) for kind in KINDS), *(("gm", kind) for kind in IN_GM_TOO)],
+    indirect=["suite"],
+)
 def test_torn_anywhere_and_repeated(bench: TornBench, kind: str) -> None:
     """After the repetition the card is where a session without a tear leaves it."""
     prepare, exchanges, writes = KINDS[kind]

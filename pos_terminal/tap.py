@@ -158,15 +158,18 @@ class _Tap(Visit):
         could debit it. What it holds is carried. A payment for this very sale is among that, or with whoever
         has carried it: it is credited by the card's signature, never granted, and returns to the account.
         """
-        number = card.certificate.card
         carried = self.carry_denied(card, now)
-        kept = self.journal.sale(charge.reference) if isinstance(charge, Sale) else None
-        result = Tap(Outcome.DECLINED, DENIED, carried=carried, sale=kept)
-        if kept is not None and kept.card != number and kept.state is SaleState.UNRESOLVED:
+        sale = charge if isinstance(charge, Sale) else None
+        kept = self.journal.sale(sale.reference) if sale is not None else None
+        result = Tap(Outcome.DECLINED, DENIED, carried=carried, sale=kept or sale)
+        if kept is None:
+            return Stop(result)
+        is_asked = kept.card == card.certificate.card
+        if kept.state is SaleState.UNRESOLVED and not is_asked:
             result.outcome = Outcome.OTHER_CARD
-        elif kept is not None and kept.state is SaleState.UNRESOLVED:
-            result.reason += "; if it shows no payment by now, give the sale up"
-        elif kept is not None and kept.card == number and kept.state is SaleState.PAID_NOT_GRANTED:
+        elif kept.state is SaleState.UNRESOLVED:
+            result.reason += "; it shows no payment for this sale: give the sale up"
+        elif kept.state is SaleState.PAID_NOT_GRANTED and is_asked:
             result.outcome = Outcome.PAID_NOT_GRANTED
             result.reason += "; what it had paid returns to its account"
         return Stop(result)

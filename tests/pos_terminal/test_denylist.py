@@ -9,7 +9,7 @@ from hardwallet.certificates import CLASS_TRANSIT
 from hardwallet.denylist import Denylist
 from hardwallet.errors import DenylistRefused
 from hardwallet.issuing import ISSUER
-from hardwallet.records import RECORD_LENGTH
+from hardwallet.records import RECORD_LENGTH, RETAIL
 from offline_sync import chain
 from offline_sync.chain import Kind
 from pos_terminal.denylist import Denylists
@@ -67,6 +67,7 @@ def test_a_denied_card_is_not_asked(counter: Counter, holder: Holder) -> None:
         result = hold(terminal, holder, charge(), wrap=tapped)
         assert result.outcome is Outcome.DECLINED
         assert WORDS in result.reason
+        assert (result.sale is not None) == (terminal.profile == RETAIL)
         assert m.INS_PAY not in instructions(tapped)
         assert terminal.journal.unresolved() == []
         assert taken(terminal, Kind.OWN_PAYMENT) == []

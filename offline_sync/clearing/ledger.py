@@ -183,6 +183,9 @@ class Ledger:
             sales.c.reference,
             sales.c.payee,
         )
+        place = ungranted.c
+        self._find_told_of = PairLookup(engine, (place.record,), place.reference, place.payee)
+        self._find_paid = PairLookup(engine, (place.record,), place.card, place.sequence)
         self._find_unmatched = Prepared(
             engine,
             sa.select(claims.c.card, claims.c.sequence, claims.c.body_digest).where(
@@ -373,12 +376,9 @@ class Ledger:
         """The payments without a grant of their own that bear one of these (reference, payee), or are one of
         these (card, sequence): ids of records.
         """
-        u = ungranted.c
-        lookups = (
-            (PairLookup(self._engine, (u.record,), u.reference, u.payee), told),
-            (PairLookup(self._engine, (u.record,), u.card, u.sequence), paid),
-        )
-        return {row.record for lookup, pairs in lookups for row in lookup(connection, pairs)}
+        found = {row.record for row in self._find_told_of(connection, told)}
+        found.update(row.record for row in self._find_paid(connection, paid))
+        return found
 
     def match_claims(self, connection: Connection, new: Sequence[RecordRow]) -> list[int]:
         """Payments among these new records that a load order had claimed before they arrived."""

@@ -187,7 +187,7 @@ class Report(msgspec.Struct, frozen=True):
 def build(connection: Connection, ledger: Ledger) -> Report:
     """The report of one moment."""
     conservation = _conservation(connection, ledger)
-    gaps_count, suspense_fen = suspense.waiting(connection)
+    waiting = suspense.look(connection, LIST_LIMIT)
     return Report(
         conservation=conservation,
         float_fen=conservation.cards_fen,
@@ -206,10 +206,10 @@ def build(connection: Connection, ledger: Ledger) -> Report:
         suspended_refunds=_suspended_refunds(connection),
         owed=_owed(connection),
         losses=_losses(connection),
-        gaps=suspense.gaps(connection, LIST_LIMIT),
-        gaps_count=gaps_count,
-        suspense_fen=suspense_fen,
-        contradictions=suspense.contradictions(connection, LIST_LIMIT),
+        gaps=waiting.gaps,
+        gaps_count=waiting.gaps_count,
+        suspense_fen=waiting.paid_fen,
+        contradictions=waiting.contradictions,
         overspent=suspense.overspent(connection, LIST_LIMIT),
         evidence_counts=_evidence_counts(connection),
     )
@@ -481,7 +481,7 @@ def _paid_not_granted(connection: Connection) -> list[PaymentLine]:
     rows = connection.execute(
         select(*columns)
         .select_from(joined)
-        .where(records.c.kind == PAYMENT, disposition == 2)
+        .where(records.c.kind == PAYMENT, records.c.state != SaleState.GRANTED, disposition == 2)
         .order_by(records.c.card, records.c.sequence)
         .limit(LIST_LIMIT)
     )

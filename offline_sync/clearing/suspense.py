@@ -10,7 +10,7 @@ card whose records do not was broken open. Cards with two bodies under one numbe
 records contradict each other by nature. Nothing is posted; all of it is read from `records`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -56,42 +56,42 @@ class OverspentLine(msgspec.Struct, frozen=True):
     amount_fen: int
 
 
-def gaps(connection: Connection, limit: int) -> list[GapLine]:
-    """The first `limit` gaps, by card and number."""
+class Suspense(NamedTuple):
+    """What the records' neighbours tell. Lists are bounded, counts and sums are of everything."""
+
+    gaps: list[GapLine]
+    gaps_count: int
+    paid_fen: int
+    """What was paid in the gaps in which more was paid than loaded."""
+    contradictions: list[ContradictionLine]
+
+
+def look(connection: Connection, limit: int) -> Suspense:
+    """Gaps and contradictions by card and number, the first `limit` of each. One pass over all records."""
     near = _neighbours()
     rows = connection.execute(
-        select(near.c.card, near.c.before_sequence + 1, near.c.sequence - 1, near.c.moved)
-        .where(near.c.sequence > near.c.before_sequence + 1)
-        .order_by(near.c.card, near.c.sequence)
-        .limit(limit)
-    )
-    return [GapLine(card.hex(), first, last, int(moved)) for card, first, last, moved in rows]
-
-
-def waiting(connection: Connection) -> tuple[int, int]:
-    """How many gaps there are, and what was paid in those in which more was paid than loaded, in fen."""
-    near = _neighbours()
-    paid = sa.case((near.c.moved > 0, near.c.moved), else_=0)
-    count, paid_fen = connection.execute(
-        select(func.count(), func.sum(paid)).where(near.c.sequence > near.c.before_sequence + 1)
-    ).one()
-    return int(count), int(paid_fen or 0)
-
-
-def contradictions(connection: Connection, limit: int) -> list[ContradictionLine]:
-    """The first `limit` records that do not go on from the one before, by card and number."""
-    near = _neighbours()
-    rows = connection.execute(
-        select(near.c.card, near.c.sequence, -near.c.moved)
+        select(near.c.card, near.c.before_sequence, near.c.sequence, near.c.moved)
         .where(
-            near.c.sequence == near.c.before_sequence + 1,
-            near.c.moved != 0,
-            near.c.card.not_in(select(forks.c.card)),
+            sa.or_(
+                near.c.sequence > near.c.before_sequence + 1,
+                sa.and_(near.c.sequence == near.c.before_sequence + 1, near.c.moved != 0),
+            )
         )
         .order_by(near.c.card, near.c.sequence)
-        .limit(limit)
     )
-    return [ContradictionLine(card.hex(), sequence, int(more)) for card, sequence, more in rows]
+    cloned = set(connection.scalars(select(forks.c.card)))
+    gaps: list[GapLine] = []
+    contradictions: list[ContradictionLine] = []
+    count = paid_fen = 0
+    for card, before, sequence, moved in rows:
+        if sequence > before + 1:
+            count += 1
+            paid_fen += max(0, int(moved))
+            if len(gaps) < limit:
+                gaps.append(GapLine(card.hex(), before + 1, sequence - 1, int(moved)))
+        elif card not in cloned and len(contradictions) < limit:
+            contradictions.append(ContradictionLine(card.hex(), sequence, -int(moved)))
+    return Suspense(gaps, count, paid_fen, contradictions)
 
 
 def overspent(connection: Connection, limit: int) -> list[OverspentLine]:

@@ -134,6 +134,18 @@ def test_an_order_for_something_else_moves_nothing(world: World, order: str) -> 
         assert [line.kind for line in clearing.report().evidence] == ["refund"]
 
 
+def test_a_sale_of_goods_is_no_order(world: World) -> None:
+    """Though its reference and transaction number are those that an order would bear."""
+    kind, payload = world.order(500)
+    sale = kind, payload[:18] + bytes([2]) + payload[19:]
+    clearing = world.opened()
+    clearing.accept(
+        world.till(world.shop, own(world.payment), sale, carried(world.receipt(500, 500))).batch()
+    )
+    assert balances(clearing, world) == (PAID_FEN, 18_750)
+    assert [line.amount_fen for line in clearing.report().suspended_refunds] == [500]
+
+
 def test_another_terminals_order_is_no_order(world: World) -> None:
     """The bus cannot order a refund in the shop's name."""
     clearing = world.opened()

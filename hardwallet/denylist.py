@@ -147,6 +147,11 @@ def build_full(
     return _built(suite, made, 0, made.numbers, array("I"), key)
 
 
+def build_whole(suite: Suite, made: Denylist, key: SigningKey) -> bytes:
+    """A list that is at hand, as a whole file, signed."""
+    return _built(suite, made, 0, made.numbers, array("I"), key)
+
+
 def build_delta(
     old: Denylist,
     version: int,

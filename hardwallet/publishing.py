@@ -94,10 +94,7 @@ class DenylistDesk:
         change = denylist.parse(delta, self._plain_trust())
         if not isinstance(change, Delta):
             raise IssuingError("the denylist's change is none")
-        full = denylist.build_full(
-            *(bundle.suite, bundle.scheme, self._operator, version, time_s),
-            *(denylist.apply(old, change), key),
-        )
+        full = denylist.build_whole(bundle.suite, denylist.apply(old, change), key)
         return self._keep(full, delta, version)
 
     def cards(self) -> list[bytes]:

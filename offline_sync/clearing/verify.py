@@ -229,6 +229,7 @@ class Verifier:
         if self._version != self.trust.version:  # what was trusted yesterday may be revoked
             self._version = self.trust.version
             self._known.clear()
+            self._acquirers.clear()
         known = self._known.get(raw)
         if known is None:
             known = self._check_chain(raw, kind, kept=kept)
@@ -243,11 +244,11 @@ class Verifier:
 
     def _check_chain(self, raw: bytes, kind: int, *, kept: bool) -> Known:
         """The whole chain; its dates are checked where they overlap, and judged by the caller."""
-        certificate = certificates.parse(raw)
-        chain = (self.trust.root, self.trust.authority_of(certificate), certificate)
+        certificate, trust = certificates.parse(raw), self.trust
+        # Before signatures: of another suite or scheme none can fit, and that says less.
+        certificates.check_shape(certificate, trust.suite.number, trust.scheme, trust.currency)
+        chain = (trust.root, trust.authority_of(certificate), certificate)
         not_before = max(link.not_before for link in chain)
         not_after = min(link.not_after for link in chain)
-        key = self.trust.check(certificate, kind, not_before, even_revoked=kept)
-        return Known(
-            certificate, certificates.digest(self.trust.suite, certificate), key, not_before, not_after
-        )
+        key = trust.check(certificate, kind, not_before, even_revoked=kept)
+        return Known(certificate, certificates.digest(trust.suite, certificate), key, not_before, not_after)

@@ -16,7 +16,8 @@ import pytest
 from benchmarks import clearing as clearing_bench
 from benchmarks import settlement as settlement_bench
 from benchmarks import terminal_store
-from benchmarks.tap_time import KNOWN, LIMITS_MS, MEETING, NEW, RETAIL
+from benchmarks.tap_time import KNOWN, LIMITS_MS, MEETING, NEW, RETAIL, modelled_ms, take
+from firmware_bridge.air_time import J3R180
 from hardwallet.denylist import MAX_CARDS
 from offline_sync.messages import MAX_BATCH_BYTES, MAX_ENTRIES
 from pos_terminal.folder import LimitSettings
@@ -182,6 +183,9 @@ def test_the_figures_are_those_of_the_benchmarks(name: str) -> None:
         f"{settlement_bench.SECONDS_LIMIT} s, {settlement_bench.MEMORY_LIMIT_MB} MB",
     ]
     text = page(name)
+    taken = take()
+    known, new = (round(modelled_ms(kind, taken, J3R180, 106)) for kind in (KNOWN, NEW))
+    assert re.search(rf"\D{known} (ms|毫秒)\D.*\D{new} (ms|毫秒)\D", text)
     assert f"{MAX_ENTRIES:,}" in text
     assert f"{MAX_BATCH_BYTES // 2**20} MiB" in text
     assert MAX_CARDS == 1_000_000

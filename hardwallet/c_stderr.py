@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 
 _lock = threading.Lock()
@@ -18,15 +18,15 @@ _lock = threading.Lock()
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-def silent_stderr() -> AbstractContextManager[None]:
-    """While it lasts, what C code writes to its `stderr` is dropped. One thread at a time; keep it short."""
-    streams = _streams()
-    return nullcontext() if streams is None else _swapped(*streams)
-
-
 @contextmanager
-def _swapped(stderr: ctypes.c_void_p, spoken: int, silent: int) -> Iterator[None]:
-    with _lock:
+def silent_stderr() -> Iterator[None]:
+    """While it lasts, what C code writes to its `stderr` is dropped. One thread at a time; keep it short."""
+    with _lock:  # for the first look at `stderr` too: it must not be another thread's silent one
+        streams = _streams()
+        if streams is None:
+            yield
+            return
+        stderr, spoken, silent = streams
         stderr.value = silent
         try:
             yield

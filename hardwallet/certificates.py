@@ -14,7 +14,7 @@ from hardwallet.errors import (
     Malformed,
     SignatureInvalid,
 )
-from hardwallet.suites import SigningKey, Suite, VerifyingKey
+from hardwallet.suites import SigningKey, Suite, VerifyingKey, suite_name
 
 if TYPE_CHECKING:
     from hardwallet.authorities import AuthorityList
@@ -179,7 +179,7 @@ def check_shape(certificate: Certificate, suite: int, scheme: bytes, currency: i
     name = _KINDS[certificate.kind]
     if certificate.suite != suite:
         raise CertificateRefused(
-            f"the {name}'s certificate is of suite {certificate.suite:02X}, not {suite:02X}"
+            f"the {name}'s certificate is of suite {suite_name(certificate.suite)}, not {suite_name(suite)}"
         )
     if certificate.scheme != scheme:
         raise CertificateRefused(

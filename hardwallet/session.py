@@ -31,7 +31,15 @@ from hardwallet.errors import (
     NotAWallet,
     SignatureInvalid,
 )
-from hardwallet.suites import SIGNATURE_LENGTH, AgreementKey, Entropy, SigningKey, Suite, VerifyingKey
+from hardwallet.suites import (
+    SIGNATURE_LENGTH,
+    AgreementKey,
+    Entropy,
+    SigningKey,
+    Suite,
+    VerifyingKey,
+    suite_name,
+)
 
 SELECT_COMMAND: Final = Command(m.CLA_ISO, m.INS_SELECT, m.P1_SELECT_BY_NAME, 0, m.AID, 256).to_bytes()
 _OPERATOR_UNKNOWN: Final = {sw.AUTHORITY_UNKNOWN, sw.SIGNATURE_WRONG, sw.CERTIFICATE_EXPIRED}
@@ -115,7 +123,8 @@ class WalletSession:
         selected = m.parse_selected(response.data)
         if selected.suite != self._suite.number:
             raise NotAWallet(
-                f"the card speaks suite {selected.suite:02X}, this terminal {self._suite.number:02X}"
+                f"the card speaks suite {suite_name(selected.suite)}, this terminal "
+                f"{suite_name(self._suite.number)}: it pays at terminals of its own scheme only"
             )
         self._selected = selected
         return selected

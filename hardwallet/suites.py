@@ -242,6 +242,12 @@ class International:
         return decryptor.update(block) + decryptor.finalize()
 
 
+def suite_name(number: int) -> str:
+    """A suite byte for people: `02 (GM)`; a bare number where it is not known."""
+    names = {INTERNATIONAL: " (international)", GM: " (GM)"}
+    return f"{number:02X}{names.get(number, '')}"
+
+
 def suite_by_number(number: int, *, deterministic: bool = False) -> Suite:
     """The suite of a suite byte. Raises UnknownSuite."""
     if number == INTERNATIONAL:
@@ -251,5 +257,6 @@ def suite_by_number(number: int, *, deterministic: bool = False) -> Suite:
 
         return Gm(deterministic=deterministic)
     raise UnknownSuite(
-        f"suite {number:02X} is not known here; this program speaks 01 (international) and 02 (GM)"
+        f"suite {number:02X} is not known here; this program speaks {suite_name(INTERNATIONAL)} and "
+        f"{suite_name(GM)}"
     )

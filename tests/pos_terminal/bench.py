@@ -262,9 +262,9 @@ def _changed(certificate: Certificate, signer: SigningKey, changes: dict[str, An
     return signed(Certificate(**(fields | changes)), signer)
 
 
-def make_mill(folder: Path) -> Mill:
-    """A new scheme in an empty folder."""
-    suite = International()
+def make_mill(folder: Path, suite: Suite | None = None) -> Mill:
+    """A new scheme in an empty folder, international unless another suite is named."""
+    suite = suite or International()
     trust = create_scheme(folder, "test", suite, PASSPHRASE, NOW, seeded("scheme"))
     with open_scheme(folder, PASSPHRASE, seeded("keys")) as scheme:
         return Mill(folder, suite, trust.bundle, scheme.key("acquirer"), scheme.key("issuer"))

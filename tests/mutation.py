@@ -26,7 +26,8 @@ REPOSITORY = TESTS.parent
 class Mutant:
     """One mistake: in the module at `path` each `old`, which occurs exactly once, becomes its `new`.
 
-    `tests` is a file under tests/ that has to notice it, `only` pytest's -k; `sample`: also in the short run.
+    `tests` is a file under tests/ that has to notice it (a list may leave out its own folder), `only` pytest's
+    -k; `sample`: also in the short run.
     """
 
     name: str
@@ -58,11 +59,12 @@ def read_all() -> list[Mutant]:
 
 def _read(file: Path) -> Iterator[Mutant]:
     for row in tomllib.loads(file.read_text(encoding="utf-8"))["mutant"]:
+        beside = f"{file.parent.name}/{row['tests']}"
         yield Mutant(
             f"{file.parent.name}: {row['name']}",
             row["path"],
             tuple(_changes(row)),
-            row["tests"],
+            beside if (TESTS / beside).exists() else row["tests"],
             row.get("only", ""),
             row.get("sample", False),
         )

@@ -26,8 +26,8 @@ REPOSITORY = TESTS.parent
 class Mutant:
     """One mistake: in the module at `path` each `old`, which occurs exactly once, becomes its `new`.
 
-    `tests` is a file under tests/ that has to notice it (a list may leave out its own folder), `only` pytest's
-    -k; `sample`: also in the short run.
+    `tests` is a file under tests/ that has to notice it (a list may leave out its own folder), `only` is
+    pytest's -k; `sample`: also in the short run.
     """
 
     name: str

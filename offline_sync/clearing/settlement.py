@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -57,9 +58,11 @@ PAGE: Final = 20_000
 LIST_LIMIT: Final = 1_000
 _HELD_BYTES: Final = 16 * 2**20
 """Rows that wait in memory, of all files together, before they are appended to their files."""
-_CARRIED, _GRANTED, _NOT_GRANTED, _UNSAID = range(4)
-"""Dispositions as they are stored, a byte for each row; the last one is of movements that are no payment."""
-_SAID: Final = (*DISPOSITIONS, UNSAID)
+_CARRIED, _GRANTED, _NOT_GRANTED = range(3)
+"""Dispositions as they are stored: places in DISPOSITIONS."""
+_BECAME: Final = struct.Struct(">QB")
+_NOTHING_DUE: Final = (0, _GRANTED)
+_GRANTED_TEXT: Final = DISPOSITIONS[_GRANTED]
 _SIGNED: Final = struct.Struct(">8x8s8xI8x12s6x4sI16xI")
 """Of a record: card, sequence, reference, terminal, transaction, time (docs/protocol.md, section 4)."""
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -85,7 +88,7 @@ closing_payees = Table(
     Column("rows", BigInteger, nullable=False),
     Column("credit_fen", BigInteger, nullable=False),
     Column("debit_fen", BigInteger, nullable=False),
-    # A byte for each row, in their order: its place in _SAID.
+    # Of each payment whose own terminal had not said "granted": the movement's id (8) and what it was (1).
     Column("dispositions", LargeBinary, nullable=False),
 )
 Index("closing_payees_by_account", closing_payees.c.account, closing_payees.c.closing)
@@ -100,16 +103,28 @@ settlement_seals = Table(
     Column("signature", LargeBinary(64), nullable=False),
 )
 
-_paid = sa.and_(records.c.kind == PAYMENT, records.c.state != SaleState.GRANTED)
-_WHAT_MOVED = (
-    select(
-        *(transfers.c.debit, transfers.c.credit, transfers.c.amount_fen, records.c.kind, records.c.state),
-        sa.case((_paid, records.c.raw), else_=sa.null()).label("raw"),
-    )
+_in_page = sa.and_(transfers.c.id > sa.bindparam("after"), transfers.c.id <= sa.bindparam("last"))
+_UNSURE: Final = (
+    select(transfers.c.id, transfers.c.debit, transfers.c.credit, records.c.state, records.c.raw)
     .join(records, records.c.id == transfers.c.record)
-    .where(transfers.c.id > sa.bindparam("after"), transfers.c.id <= sa.bindparam("last"))
+    .where(_in_page, records.c.kind == PAYMENT, records.c.state != SaleState.GRANTED)
     .order_by(transfers.c.id)
 )
+"""The movements of payments that came without a grant by their own terminal."""
+
+
+def _summed(side: Any) -> Any:
+    """Of each payee's account on one side: how many movements, and what they come to."""
+    return (
+        select(side, sa.func.count(), sa.func.sum(transfers.c.amount_fen))
+        .join(accounts, sa.and_(accounts.c.id == side, accounts.c.kind == AccountKind.PAYEE))
+        .where(_in_page)
+        .group_by(side)
+    )
+
+
+_CREDITED: Final = _summed(transfers.c.credit)
+_DEBITED: Final = _summed(transfers.c.debit)
 
 Told = Callable[[int, int], None]
 """Hears how many movements are done, and of how many."""
@@ -148,9 +163,10 @@ class PayeeTotals(msgspec.Struct, frozen=True):
 class _Tally:
     """One payee's movements so far."""
 
-    dispositions: bytearray = field(default_factory=bytearray)
+    rows: int = 0
     credit_fen: int = 0
     debit_fen: int = 0
+    dispositions: bytearray = field(default_factory=bytearray)
 
 
 def untold(_done: int, _of: int) -> None:
@@ -419,23 +435,25 @@ def _close(ledger: Ledger, connection: Connection, day: date, now_s: int, above:
 
 
 def _tally(ledger: Ledger, connection: Connection, after: int, last: int, told: Told) -> dict[int, _Tally]:
-    """The movements of each payee's account, with what has become of each payment by now."""
-    payees = set(connection.scalars(select(accounts.c.id).where(accounts.c.kind == AccountKind.PAYEE)))
-    found: dict[int, _Tally] = {}
+    """What the movements of each payee's account come to, and what has become by now of the payments among
+    them that came without a grant.
+    """
+    found: defaultdict[int, _Tally] = defaultdict(_Tally)
     for at in range(after, last, PAGE):
         told(at - after, last - after)
-        page = connection.execute(_WHAT_MOVED, {"after": at, "last": min(at + PAGE, last)}).all()
-        unsure = _dispositions(ledger, connection, {row[5]: row[4] for row in page if row[5]})
-        for debit, credit, amount_fen, kind, _, raw in page:
-            said = _UNSAID if kind != PAYMENT else unsure[raw] if raw else _GRANTED
-            if credit in payees:
-                tally = found.get(credit) or found.setdefault(credit, _Tally())
-                tally.credit_fen += amount_fen
-                tally.dispositions.append(said)
-            if debit in payees:
-                tally = found.get(debit) or found.setdefault(debit, _Tally())
-                tally.debit_fen += amount_fen
-                tally.dispositions.append(said)
+        page = {"after": at, "last": min(at + PAGE, last)}
+        for account, count, amount_fen in connection.execute(_CREDITED, page):
+            found[account].rows += count
+            found[account].credit_fen += int(amount_fen)
+        for account, count, amount_fen in connection.execute(_DEBITED, page):
+            found[account].rows += count
+            found[account].debit_fen += int(amount_fen)
+        unsure = connection.execute(_UNSURE, page).all()
+        became = _dispositions(ledger, connection, {row.raw: row.state for row in unsure})
+        for number, debit, credit, _, raw in unsure:
+            for account in (debit, credit):
+                if account in found:
+                    found[account].dispositions += _BECAME.pack(number, became[raw])
     told(last - after, last - after)
     return found
 
@@ -475,7 +493,7 @@ def _keep(connection: Connection, number: int, tallies: Mapping[int, _Tally], *,
                 "account": account,
                 "previous": previous,
                 "opening_fen": opening_fen,
-                "rows": len(tally.dispositions),
+                "rows": tally.rows,
                 "credit_fen": tally.credit_fen,
                 "debit_fen": tally.debit_fen,
                 "dispositions": bytes(tally.dispositions),
@@ -572,7 +590,7 @@ def _movements(connection: Connection, after: int, last: int, account: int | Non
 
 @dataclass(frozen=True, slots=True)
 class _Payee:
-    """One file to be made: the closing's header and totals, and each row's disposition."""
+    """One file to be made: the closing's header and totals, and the dispositions that it keeps."""
 
     account: int
     header: Header
@@ -616,6 +634,8 @@ class _Lines:
         self.one = one
         self.hash = sha256()
         self._count = self._credit_fen = self._debit_fen = 0
+        self._became = _BECAME.iter_unpack(one.dispositions)  # in the order of the movements
+        self._due: tuple[int, int] = next(self._became, _NOTHING_DUE)
         self._waiting: list[str] = []
 
     def begin(self) -> bytes:
@@ -624,13 +644,18 @@ class _Lines:
 
     def add(self, movements: Iterable[Any]) -> int:
         """Add movements of this payee's account; how many bytes their lines have."""
-        account, dispositions, count = self.one.account, self.one.dispositions, self._count
+        account, count = self.one.account, self._count
+        due, became = self._due
         fields, wait, length = _SIGNED.unpack_from, self._waiting.append, 0
         credit_fen = debit_fen = 0
-        for _, reason, _, credit, amount_fen, digest, raw in movements:
+        for number, reason, _, credit, amount_fen, digest, raw in movements:
             card, sequence, reference, terminal, transaction, time_s = fields(raw)
-            said = _SAID[dispositions[count] if count < len(dispositions) else _UNSAID]
             count += 1
+            if number == due:
+                said = DISPOSITIONS[became]
+                due, became = next(self._became, _NOTHING_DUE)
+            else:
+                said = _GRANTED_TEXT if raw[0] == PAYMENT else UNSAID
             if credit == account:
                 credit_fen += amount_fen
                 money = f"{amount_fen},0,{said}"
@@ -646,7 +671,7 @@ class _Lines:
             length += len(line)
         self._credit_fen += credit_fen
         self._debit_fen += debit_fen
-        self._count = count
+        self._count, self._due = count, (due, became)
         return length
 
     def taken(self) -> bytes:

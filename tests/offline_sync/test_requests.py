@@ -592,6 +592,17 @@ class TestSizes:
             request.headers["content-length"] = length.encode("latin-1").decode("latin-1")
             assert service.handle_request(request).status_code in (200, 413)
 
+    @pytest.mark.parametrize("length", [None, "0", "10"])
+    def test_a_body_that_is_longer_than_it_says(
+        self, service: InProcess, shop: Terminal, length: str | None
+    ) -> None:
+        body = b" " * (messages.MAX_BATCH_BYTES + 1)
+        request = signed(terminal_signer(shop), "POST", "/v1/batches", body)
+        del request.headers["content-length"]
+        if length is not None:
+            request.headers["content-length"] = length
+        assert code_of(service.handle_request(request)) == (413, "too-long")
+
     def test_all_bodies_together_are_bounded(
         self, clearing: Clearing, scheme: Scheme, shop: Terminal, clocks: Clocks
     ) -> None:

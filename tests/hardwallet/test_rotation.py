@@ -13,16 +13,16 @@ import pytest
 
 from firmware_bridge.errors import CardGone
 from firmware_bridge.virtual.in_process import InProcessReader
-from hardwallet import authorities, keys
+from hardwallet import authorities, denylist, keys
 from hardwallet import messages as m
 from hardwallet import status as sw
 from hardwallet.card.applet import Card
 from hardwallet.card.memory import CardMemory
 from hardwallet.certificates import CARD, CLASS_BESIDE, CLASS_RETAIL, TERMINAL, Certificate, digest, signed
 from hardwallet.errors import CardRefused, CertificateRevoked, IssuingError
-from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, open_scheme, read_trust
+from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, create_scheme, open_scheme, read_trust
 from hardwallet.session import TerminalIdentity, WalletSession
-from hardwallet.suites import SigningKey
+from hardwallet.suites import SigningKey, suite_by_number
 from tests.hardwallet.conftest import PASSPHRASE
 from tests.hardwallet.cuts import Cut, cut_at_step
 
@@ -272,6 +272,32 @@ def test_a_stranger_is_not_introduced(office: Office) -> None:
     with pytest.raises(CardRefused) as caught:
         office.meet((signed(certificate, stranger), key))
     assert (caught.value.sw, caught.value.command) == (sw.SIGNATURE_WRONG, "EXCHANGE CERTIFICATES")
+
+
+def test_all_of_it_in_the_gm_suite(quick_folder: Path, now: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old and new terminals, loads under either key, list and order, with SM2 and SM3."""
+    monkeypatch.setattr(keys, "_COST", 2)
+    folder, source = quick_folder / "gm", random.Random(13)
+    folder.mkdir()
+    create_scheme(folder, "gm", suite_by_number(2), PASSPHRASE, now, source.randbytes)
+    with open_scheme(folder, PASSPHRASE, source.randbytes) as scheme:
+        identity, memory = scheme.new_card(5, now)
+    reader = InProcessReader(Card(identity, memory, random.Random(7).randbytes))
+    office = Office(folder, now, source, memory, reader, identity.card)
+    old = office.shop()
+    assert office.load() == 500
+    for name in ("acquirer", "issuer"):
+        office.rotate(name)
+    new = office.shop()
+    for shop in (old, new, old):
+        office.meet(shop)
+    assert office.load() == 1000
+    with office.open() as scheme:
+        block = scheme.card_order(office.card, m.KIND_BLOCK, b"", office.now)
+        found = denylist.parse(scheme.denylist(office.now), scheme.trust.bundle)
+        assert (found.version, scheme.trust.bundle.version) == (1, 2)
+    office.deliver(block)
+    assert memory.state().flags & 1
 
 
 # ---------------------------------------------------------------------- revocation

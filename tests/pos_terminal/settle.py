@@ -9,6 +9,7 @@ from offline_sync import messages, outbox
 from offline_sync.chain import record_in
 from offline_sync.clearing import Clearing, Report
 from offline_sync.messages import Uploader
+from pos_terminal.sale import SaleState
 from pos_terminal.terminal import Terminal
 from tests.pos_terminal.bench import Holder, Mill, journal_of
 
@@ -84,8 +85,21 @@ def check_durable(holders: Iterable[Holder], terminals: Iterable[Terminal]) -> N
                 assert record.sequence in waiting or record.body in kept, "a payment is nowhere durable"
 
 
+def _is_given_up(record: Record, terminals: Iterable[Terminal]) -> bool:
+    """Whether the terminal that a payment names took it without giving anything for it: it returns to its
+    card."""
+    for terminal in terminals:
+        certificate = terminal.identity.certificate
+        if (certificate.payee, certificate.terminal) == (record.payee, record.terminal):
+            sale = terminal.journal.sale(record.reference)
+            return sale is not None and sale.state in (SaleState.GIVEN_UP, SaleState.PAID_NOT_GRANTED)
+    return False
+
+
 def check_sums(holders: Iterable[Holder], terminals: Iterable[Terminal], report: Report) -> None:
-    """Ledger = cards + payees, to the fen, from what lies there and not from what was expected."""
+    """Ledger = cards + payees + owed to cards, to the fen, from what lies there and not from what was
+    expected."""
+    terminals = list(terminals)
     arrived = {(r.card, r.sequence, r.body): r for r in kept_records(terminals) if r.kind == PAYMENT}
     accounts = {line.card: line.balance_fen for line in report.cards}
     for holder in holders:
@@ -96,8 +110,13 @@ def check_sums(holders: Iterable[Holder], terminals: Iterable[Terminal], report:
         loaded_fen = sum(record.amount_fen for record in loads)
         assert loaded_fen == holder.balance_fen + sum(record.amount_fen for record in signed)
     payees: dict[str, int] = {}
+    owed: dict[tuple[str, int], int] = {}
     for record in arrived.values():
-        payees[record.payee.hex()] = payees.get(record.payee.hex(), 0) + record.amount_fen
+        if _is_given_up(record, terminals):
+            owed[record.card.hex(), record.sequence] = record.amount_fen
+        else:
+            payees[record.payee.hex()] = payees.get(record.payee.hex(), 0) + record.amount_fen
+    assert {(line.card, line.sequence): line.amount_fen for line in report.owed} == owed
     assert {line.payee: line.balance_fen for line in report.payees if line.balance_fen} == payees
     assert report.conservation.ok
     assert report.conservation.difference_fen == 0

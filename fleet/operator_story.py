@@ -13,7 +13,7 @@ from firmware_bridge.link import CardLink
 from fleet.conservation import Conservation, conservation, journal_records
 from fleet.open import open_clearing
 from fleet.telling import BEIJING, Step, Teller, note
-from fleet.upload import Service, clearing_service, fetch, send
+from fleet.upload import Service, clearing_service, fetch_notices, send
 from fleet.world import ARRIVAL_S, WorldCard, WorldTerminal
 from hardwallet import status as sw
 from hardwallet.card.timing import ModelledLink
@@ -261,7 +261,7 @@ class OperatorStory:
             service.hand_over(scheme, world.clock())
         carried = world.folder / "denylist"
         carried.write_bytes(published.full)
-        fetch(world, shop, service.url)
+        fetch_notices(world, shop, service.url)
         bus.session.denylists.offer_file(carried)
         held = [terminal.session.denylists.held[0] for terminal in (shop, bus)]
         step.check("the denylist grew by one", [len(one) for one in held] == [before + 1] * 2)
@@ -288,7 +288,7 @@ class OperatorStory:
             older = scheme.card_order(card.number, KIND_UNBLOCK, b"", world.clock())
             scheme.card_order(card.number, KIND_BLOCK, b"", world.clock())
             service.hand_over(scheme, world.clock())
-        fetch(world, shop, service.url)
+        fetch_notices(world, shop, service.url)
         lost = self._teller.tap(step, "shop 1.00, the lost card", card, shop, shop.terminal.new_sale(100))
         step.check("the lost card is blocked at the next terminal that it meets", not lost.granted)
         step.check("by itself, from then on", bool(card.card.card_state().state & STATE_BLOCKED))
@@ -307,7 +307,7 @@ class OperatorStory:
         with open_scheme(world.scheme_folder, world.passphrase, world.entropy) as scheme:
             scheme.card_order(card.number, KIND_LIMITS, limits_value(limits, SMALL_TIER), world.clock())
             service.hand_over(scheme, world.clock())
-        fetch(world, shop, service.url)
+        fetch_notices(world, shop, service.url)
         paid = self._teller.tap(step, "shop 30.00", card, shop, shop.terminal.new_sale(3_000))
         sale = shop.terminal.new_sale(500)
         used_up = self._teller.tap_again(step, "shop 5.00, allowance used up", card, shop, sale)
@@ -318,7 +318,7 @@ class OperatorStory:
             value = acknowledge_value(*arrived)
             order = scheme.card_order(card.number, KIND_ACKNOWLEDGE, value, world.clock())
             service.hand_over(scheme, world.clock())
-        fetch(world, shop, service.url)
+        fetch_notices(world, shop, service.url)
         again = self._teller.tap(step, "shop 5.00, allowance raised", card, shop, sale)
         step.check("a reset order raises the allowance", again.granted)
         answer = self._speak(card, lambda link: self._present_order(link, order))

@@ -16,7 +16,7 @@ from fleet.world import World, WorldTerminal
 from hardwallet.issuing import Scheme
 from hardwallet.records import Owed
 from offline_sync.clearing.report import Report
-from offline_sync.client import ClearingClient, TerminalSigner
+from offline_sync.client import ClearingClient
 from offline_sync.errors import SyncError
 from offline_sync.gateway import Backoff, Gateway, Queue
 from offline_sync.journal import Rejected, SqliteJournal
@@ -98,19 +98,6 @@ def clearing_service(scheme: Path, clock: Clock = system_clock) -> Iterator[Serv
         finally:
             process.terminate()
             process.wait(_END_S)
-
-
-def fetch(world: World, terminal: WorldTerminal, url: str) -> None:
-    """What issuers have published for terminals, into its stores: denylists and orders. Raises GatewayError,
-    StoreError."""
-    identity, session = terminal.folder.identity, terminal.session
-    signer = TerminalSigner(world.trust.suite, identity.certificate, identity.key)
-    with ClearingClient(url, signer, clock=world.clock, entropy=world.entropy) as client:
-        for held in session.denylists.held:
-            newer = client.denylist(held.operator, held.version)
-            if newer is not None:
-                session.denylists.offer(newer)
-        session.pouch.offer(client.orders().orders)
 
 
 class _PowerCut(Exception):

@@ -143,7 +143,7 @@ def tell_quickly(
     for module in (story_module, operator_story):
         patch.setattr(module, "clearing_service", service)
         patch.setattr(module, "send", send)
-    patch.setattr(operator_story, "fetch", fetch)
+    patch.setattr(operator_story, "fetch_notices", fetch)
     patch.setattr(story_module._Teller, "_killed_till", _killed)
     return tell(InProcessStage(), lambda: int(time.time()), time.perf_counter, os.urandom, told)
 

@@ -55,7 +55,7 @@ def close(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close the day, and write a signed settlement file for each merchant.
+    """Close the day: a signed file for each merchant.
 
     Takes all that was booked since the last closing; what arrives later is in the next one. The closing
     stands even when a file can't be written: `hardwallet clearing settlements --out` writes it again.

@@ -3,6 +3,7 @@
 `python -m offline_sync.clearing.description FILE` writes it (`make openapi`).
 """
 
+import inspect
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -51,6 +52,10 @@ _SIGNING: Final = (
 )
 
 
+_PHRASES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""RFC 9110's names, which Python has from 3.13 on: the description is the same in every version."""
+
+
 def errors_of(operation: Operation) -> dict[int, tuple[str, ...]]:
     """Every refusal that an operation may give: status → codes."""
     found: dict[int, tuple[str, ...]] = {}
@@ -69,6 +74,9 @@ def describe() -> dict[str, Any]:
     """The description, as JSON would hold it."""
     types = [kind for one in EVERY for kind in (one.body, one.answer) if kind not in (None, bytes)]
     _, schemas = msgspec.json.schema_components([Refusal, *dict.fromkeys(types)], ref_template=_REF)
+    for schema in schemas.values():
+        if "description" in schema:  # Python does this itself from 3.13 on
+            schema["description"] = inspect.cleandoc(schema["description"])
     paths: dict[str, dict[str, Any]] = {}
     for operation in EVERY:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -148,7 +156,7 @@ def _media(kind: Any, media: str) -> dict[str, Any]:
 
 def _refusal(status: int, codes: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+        "description": f"{_PHRASES.get(status, HTTPStatus(status).phrase)}: {', '.join(codes)}",
         "content": {"application/json": {"schema": {"$ref": _REF.format(name="Refusal")}}},
     }
     if status in WAITS:

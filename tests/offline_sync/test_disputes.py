@@ -102,7 +102,9 @@ def cloned(scheme: Scheme) -> bytes:
         shop = scheme.terminal(merchant, 1, retail=True)
         payment = scheme.payment(card, shop, 100 * merchant, sequence=3)
         clearing.accept(Till(shop, [card]).add(own(payment)).batch())
-    return the_file(clearing, "clone")
+    file = the_file(clearing, "clone")
+    clearing.close()
+    return file
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["p256", "sm2"])

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from benchmarks.rows import REPOSITORY
 from hardwallet.suites import International, Suite
 from offline_sync import chain, messages
 from offline_sync.chain import Entry, Kind
@@ -163,7 +164,7 @@ def memory(folder: Path, batches: int) -> Result:
     """
     terminals = Terminals(cards=5_000, terminals=20)
     command = [sys.executable, "-m", "benchmarks.clearing", str(folder / "memory.sqlite")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         for _ in range(batches):

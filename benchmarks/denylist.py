@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.rows import Row, measured
+from benchmarks.rows import REPOSITORY, Row, measured
 from hardwallet import denylist
 from hardwallet.denylist import Denylist
 from hardwallet.issuing import ISSUER, create_scheme, open_scheme, read_trust
@@ -43,7 +43,10 @@ def run(quick: bool) -> list[Row]:
         make(folder, cards)
         told = json.loads(
             subprocess.run(
-                [sys.executable, "-m", "benchmarks.denylist", name], stdout=subprocess.PIPE, check=True
+                [sys.executable, "-m", "benchmarks.denylist", name],
+                stdout=subprocess.PIPE,
+                check=True,
+                cwd=REPOSITORY,
             ).stdout
         )
     if told["cards"] != cards:

@@ -1,9 +1,13 @@
 """The rows of bench.json, and the table that a person reads."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict
 
 Kind = Literal["measured", "modelled"]
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+"""From where a process of its own finds this package."""
 
 
 class Row(TypedDict):

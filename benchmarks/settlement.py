@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.rows import Row, measured
+from benchmarks.rows import REPOSITORY, Row, measured
 from hardwallet import records
 from offline_sync import settlement
 from offline_sync.clearing import Clearing
@@ -66,7 +66,7 @@ def _child(what: str, folder: Path, payments: int, merchants: int) -> Result:
         str(payments),
         str(merchants),
     ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=REPOSITORY)
     told: Result = json.loads(done.stdout)
     return told
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import REPOSITORY
 from hardwallet import records
 from offline_sync.journal import SqliteJournal
 from pos_terminal.sale import SaleState
@@ -76,7 +77,7 @@ def start(path: Path, rows: int) -> list[Result]:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     command = [sys.executable, "-m", "benchmarks.terminal_store", str(path)]
-    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=REPOSITORY).stdout)
     assert told["count"] == rows
     seconds, peak_mb = round(told["seconds"], 3), round(told["peak_kb"] / 1024, 1)
     ready = seconds <= START_LIMIT_S

@@ -1,7 +1,6 @@
 """Issuing, loading and PINs from the command line, cut off and taken up again."""
 
 import io
-import os
 
 import pytest
 
@@ -33,7 +32,7 @@ def test_an_issuing_that_was_cut_off_is_resumed(world: World, cut_load: pytest.M
     with pytest.raises(Cut):
         world.call("card", "new", "--scheme", "city", "new.card", "--balance", "150.00")
     cut_load.undo()
-    os.chdir(world.folder)
+    cut_load.chdir(world.folder)
     number = world.shown("new.card")["number"]
     done = world.call("card", "new", "--scheme", "city", "new.card", "--balance", "150.00", "--json")
     assert (done.code, done.json["resumed"], done.json["number"]) == (0, True, number)
@@ -58,7 +57,7 @@ def test_a_load_that_was_cut_off_is_finished_first(world: World, cut_load: pytes
     with pytest.raises(Cut):
         world.call("card", "load", "alice.card", "30.00", "--scheme", "city")
     cut_load.undo()
-    os.chdir(world.folder)
+    cut_load.chdir(world.folder)
     assert world.shown()["balance_fen"] == 23_000
     same = world.call("card", "load", "alice.card", "30.00", "--scheme", "city", "--json").json
     assert (same["resumed"], same["balance_fen"]) == (True, 23_000)
@@ -72,7 +71,7 @@ def test_a_load_of_another_amount_comes_after_the_one_cut_off(
     with pytest.raises(Cut):
         world.call("card", "load", "alice.card", "30.00", "--scheme", "city")
     cut_load.undo()
-    os.chdir(world.folder)
+    cut_load.chdir(world.folder)
     done = world.call("card", "load", "alice.card", "5.00", "--scheme", "city")
     assert done.code == 0
     assert "A load of 30.00 that was cut off is finished now." in done.err

@@ -180,6 +180,7 @@ class OperatorStory:
             twin = world.copy_card(card, "copy")
             try:
                 self._fork(step, card, twin)
+                self._stage.take()
             finally:
                 twin.card.close()
             sent = [self._waiting_uploads(terminal) for terminal in (bus, shop)]

@@ -17,7 +17,7 @@ from fleet.operator_story import OperatorStory
 from fleet.stage import Stage, card_uri
 from fleet.telling import BEIJING, RIDE_FEN, Step, Story, Teller
 from fleet.upload import Arrival, clearing_service, send
-from fleet.world import WorldCard, create_world
+from fleet.world import ARRIVAL_S, WorldCard, create_world
 from hardwallet import status as sw
 from hardwallet.card.simulated import SimulatedCard
 from hardwallet.suites import Suite
@@ -217,6 +217,9 @@ class _Teller(Teller):
         if simulated:
             card.card = SimulatedCard(card.path, self.world.entropy, card.model.operation)
         else:
+            # pcscd resets the card of a client that died. One that has left by then is taken for absent,
+            # and the next one is overlooked: so this one stays until pcscd has let go of it.
+            self.stage.reader.wait_for_card(ARRIVAL_S).close()
             self.stage.take()
         return said, status
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hardwallet import keys
 from tests.conftest import REPOSITORY
 from tui.cli import main
 
@@ -68,6 +69,14 @@ def clearing(folder: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(TIMEOUT_S)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cheap_keys() -> Iterator[None]:
+    """Sealing costs as much as is asked for; opening reads the cost from the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_COST", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,22 @@
 """A scheme is made once; each test gets a copy of its folder and works in it."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hardwallet import keys
 from tests.tui.world import PIN, SECRET_VARIABLES, World
 from tui.cli import main
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cheap_keys() -> Iterator[None]:
+    """Sealing costs as much as is asked for; opening reads the cost from the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_COST", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

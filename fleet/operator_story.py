@@ -5,14 +5,13 @@ As in story.py every claim is looked up: on the cards, in the journals, in the b
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from firmware_bridge.link import CardLink
 from fleet.conservation import Conservation, conservation, journal_records
 from fleet.open import open_clearing
-from fleet.telling import BEIJING, Step, Teller, note
+from fleet.telling import Step, Teller, note
 from fleet.upload import Service, clearing_service, fetch_notices, send
 from fleet.world import ARRIVAL_S, WorldCard, WorldTerminal
 from hardwallet import status as sw
@@ -35,7 +34,7 @@ from hardwallet.session import WalletSession
 from offline_sync.gateway import seal_next
 from offline_sync.messages import Batch, Uploader
 from offline_sync.outbox import Limits
-from offline_sync.settlement import Row, read
+from offline_sync.settlement import Row, beijing_day, read
 from pos_terminal.money import format_amount
 from pos_terminal.refund import Refund, open_refunds, refund
 from pos_terminal.sale import Sale
@@ -346,7 +345,7 @@ class OperatorStory:
             self._stage.take()
             self._send(step, service, *world.terminals.values())
             with open_clearing(world.scheme_folder) as clearing:
-                closing = clearing.close_day(datetime.fromtimestamp(world.clock(), BEIJING).date())
+                closing = clearing.close_day(beijing_day(world.clock()))
                 folder = world.folder / "settlement"
                 paths = clearing.write_settlements(closing.number, folder)
                 disputes = clearing.disputes()

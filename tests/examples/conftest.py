@@ -71,12 +71,10 @@ def clearing(folder: Path) -> Iterator[str]:
             process.wait(TIMEOUT_S)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _cheap_keys() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sealing costs as much as is asked for; opening reads the cost from the file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "_COST", 2)
-        yield
+    monkeypatch.setattr(keys, "_COST", 2)
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +82,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that Place describes."""
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_COST", 2)
         patch.chdir(folder)
         for name in SECRETS:
             patch.delenv(name, raising=False)

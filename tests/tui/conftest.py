@@ -1,7 +1,6 @@
 """A scheme is made once; each test gets a copy of its folder and works in it."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,10 @@ from tests.tui.world import PIN, SECRET_VARIABLES, World
 from tui.cli import main
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _cheap_keys() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sealing costs as much as is asked for; opening reads the cost from the file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "_COST", 2)
-        yield
+    monkeypatch.setattr(keys, "_COST", 2)
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +21,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that World describes."""
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_COST", 2)
         patch.chdir(folder)
         for name in SECRET_VARIABLES:
             patch.delenv(name, raising=False)

@@ -89,6 +89,8 @@ missing_packages() {
     have opensc-tool || echo opensc
     have tmux || echo tmux
     have jq || echo jq
+    have chromium || have chromium-browser || echo chromium
+    compgen -G "/usr/share/fonts/opentype/noto/NotoSansCJK*" >/dev/null || echo fonts-noto-cjk
 }
 
 sudo=

@@ -36,8 +36,9 @@ DOORS = {
     "rich": "tui",
     "typer": "tui",
     "nfc": "",
-    "serial": "",
-    "textual": "",
+    "serial": "firmware_bridge.serial_port",
+    "textual": "tui.screens",
+    "textual_serve": "tui.screens",
 }
 
 # From the bottom up; a package imports those before it.

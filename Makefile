@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup setup-tests demo test check format mutants bench reference openapi pins clean
+.PHONY: help setup setup-tests demo test sweeps check format mutants bench reference openapi pins clean
 
 help: ## lists the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ demo: setup ## runs the main job end to end and tells the story of it
 
 test: setup-tests ## runs every test that this machine can run
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+sweeps: setup-tests ## runs the sweeps of which `make test` takes a sample (long)
+	HARDWALLET_LONG=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long $(PYTEST_ARGS)
 
 check: setup ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+LONG_VARIABLE = "HARDWALLET_LONG"
+
 # Daemons live where a plain user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
@@ -62,6 +64,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test whose programs or modules are missing, before it makes any fixture."""
     if absent := missing(_requirements(item)):
         pytest.skip(f"missing: {', '.join(absent)}")
+    if item.get_closest_marker("long") and os.environ.get(LONG_VARIABLE) != "1":
+        pytest.skip("a longer run: make sweeps")
     if item.get_closest_marker("pcscd"):
         usable, reason = _private_pcscd()
         if not usable:

@@ -63,7 +63,7 @@ def test_where_no_pcscd_runs() -> None:
 
 
 @pytest.mark.pcscd
-@pytest.mark.slow
+@pytest.mark.long
 def test_where_one_runs_already() -> None:
     """The outer one is the machine's: it goes on as if nothing had been."""
     script = (

@@ -61,6 +61,7 @@ def test_one_card_goes_through_all_of_it(card: Path, scheme_folder: Path) -> Non
 
 
 @IN_GM
+@pytest.mark.long
 def test_a_card_of_a_gm_scheme(card: Path, scheme_folder: Path) -> None:
     """The suite comes from the scheme: nobody has to say it. test_contract_sim.py runs all of the cases."""
     options = ["--reader", f"sim:{card}", "--card", number(card), "--scheme", str(scheme_folder)]

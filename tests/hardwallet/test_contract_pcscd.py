@@ -16,7 +16,6 @@ from hardwallet.issuing import Scheme
 from hardwallet.suites import GM, INTERNATIONAL, Suite
 from hw_tests.cases import CASES
 from tests.conftest import REPOSITORY
-from tests.hardwallet.conftest import IN_BOTH_SUITES
 
 TIMEOUT_S = 240
 
@@ -24,7 +23,12 @@ TIMEOUT_S = 240
 AREAS = {INTERNATIONAL: "", GM: "select or pin or load or already_paid"}
 
 
-@IN_BOTH_SUITES
+@pytest.mark.parametrize(
+    "suite",
+    ["international", pytest.param("gm", marks=pytest.mark.long)],
+    indirect=True,
+    scope="session",
+)
 @pytest.mark.pcscd
 def test_contract_through_pcscd(
     quick_folder: Path, scheme: Scheme, scheme_folder: Path, suite: Suite, now: int

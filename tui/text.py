@@ -1,7 +1,14 @@
-"""Every sentence that the command line says passes through `say`: the one place where a catalogue can go."""
+"""Every sentence for people passes through `say`, which looks it up in the catalogue of the chosen language.
 
+The catalogues are gettext's, one for each part of the program; docs/adr/0033-words-through-gettext.md says
+why. English needs none: the sentences in the code are the English ones.
+"""
+
+import gettext
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
 from unicodedata import east_asian_width
 
 from pos_terminal.money import format_amount
@@ -10,10 +17,73 @@ from pos_terminal.receipts import BEIJING
 LOCAL_ZONE = timezone(BEIJING)
 """The zone of receipts and reports: China has one."""
 
+LANGUAGES: Final = ("en", "zh")
+DOMAINS: Final = ("commands", "frame", "till", "bus")
+"""The catalogues that `say` looks into, in this order. What lower layers say has one of its own: lower."""
+LOCALE: Final = Path(__file__).parent / "locale"
+_FOLDERS: Final = {"zh": "zh_CN"}
+
+
+class _Words:
+    """The catalogues of a language, each read when it is needed first."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.said: gettext.NullTranslations = gettext.NullTranslations()
+        self._lower: gettext.NullTranslations | None = None
+        folder = _FOLDERS.get(language)
+        if folder is not None:
+            first, *others = (_catalogue(domain, folder) for domain in DOMAINS)
+            for other in others:
+                first.add_fallback(other)
+            self.said = first
+
+    def lower(self) -> gettext.NullTranslations:
+        """What the layers below say."""
+        if self._lower is None:
+            self._lower = _catalogue("lower", _FOLDERS[self.language])
+        return self._lower
+
+
+def _catalogue(domain: str, folder: str) -> gettext.NullTranslations:
+    with (LOCALE / folder / "LC_MESSAGES" / f"{domain}.mo").open("rb") as stream:
+        return gettext.GNUTranslations(stream)
+
+
+_words = _Words("en")
+
+
+def set_language(language: str) -> None:
+    """Chooses "en" or "zh" for all that is said from now on. Raises LookupError for any other name."""
+    global _words  # noqa: PLW0603 - one person sits before the program, and reads one language
+    if language not in LANGUAGES:
+        raise LookupError(f"no language {language!r}; there are {', '.join(LANGUAGES)}")
+    if language != _words.language:
+        _words = _Words(language)
+
+
+def language() -> str:
+    """The chosen language: "en" or "zh"."""
+    return _words.language
+
 
 def say(template: str, /, **values: object) -> str:
-    """The sentence with its values put in. Templates are whole sentences, so that they can be translated."""
-    return template.format(**values) if values else template
+    """The sentence in the chosen language, with its values put in.
+
+    Templates are whole sentences and constants: scripts/words.py has to find them.
+    """
+    found = _words.said.gettext(template) if template else template
+    return found.format(**values) if values else found
+
+
+def told(sentence: str) -> str:
+    """A finished English sentence of a lower layer (an error, a reason) in the chosen language."""
+    words = _words
+    if words.language == "en" or not sentence:
+        return sentence
+    from tui.lower_words import translated
+
+    return translated(sentence, words.lower())
 
 
 def yuan(amount_fen: int) -> str:

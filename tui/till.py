@@ -18,7 +18,7 @@ from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
 from pos_terminal.terminal import Charge, Fare, service_day
 from tui.errors import BadUsage
-from tui.text import LOCAL_ZONE, facts, say, table, when, yuan
+from tui.text import LOCAL_ZONE, facts, say, table, told, when, yuan
 
 _CHUNK = 500
 _KINDS = {PAYMENT: "payment", LOAD: "load", REFUND: "refund"}
@@ -247,9 +247,9 @@ def _inquiry_row(line: Line) -> tuple[object, ...]:
         record.sequence,
         when(record.time_s),
         yuan(record.amount_fen),
-        say(_KINDS[record.kind]),
+        told(_KINDS[record.kind]),
         record.payee.hex(),
-        say(line.answer.words) if line.answer is not None else "",
+        told(line.answer.words) if line.answer is not None else "",
     )
 
 

@@ -17,6 +17,7 @@ from hardwallet.card.timing import ModelledLink, TapModel
 from hardwallet.certificates import TrustBundle
 from hardwallet.issuing import Trust, create_scheme, open_scheme
 from hardwallet.keys import KEY_FILE, find_passphrase
+from hardwallet.riders import Rider
 from hardwallet.session import WalletSession
 from hardwallet.suites import International, Suite
 from offline_sync.journal import SqliteJournal
@@ -104,11 +105,13 @@ class World:
         """Root and operators."""
         return self.trust.bundle
 
-    def add_card(self, name: str, tier: int, balance_fen: int, pin: str = "") -> WorldCard:
+    def add_card(
+        self, name: str, tier: int, balance_fen: int, pin: str = "", rider: Rider = Rider.ADULT
+    ) -> WorldCard:
         """Issue a card into a file, load it, and set its PIN, each by the commands that a real card takes."""
         path = self.folder / f"{name}.card"
         with open_scheme(self.scheme_folder, self.passphrase, self.entropy) as scheme:
-            identity, memory = scheme.new_card(tier, self.clock(), balance_fen=balance_fen)
+            identity, memory = scheme.new_card(tier, self.clock(), balance_fen=balance_fen, rider=rider)
             create_card_file(path, identity, memory)
             model = TapModel()
             card = WorldCard(name, path, SimulatedCard(path, self.entropy, model.operation), model)

@@ -14,6 +14,7 @@ from hardwallet.errors import (
     Malformed,
     SignatureInvalid,
 )
+from hardwallet.riders import MAX_TIER, Rider, is_card_class
 from hardwallet.suites import SigningKey, Suite, VerifyingKey, suite_name
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ DIGEST_LENGTH: Final = 8
 ROOT_AUTHORITY: Final = bytes(4)
 
 _BODY: Final = struct.Struct(">BBBB4s4s12sHII64s")
+_CARD_CLASSES: Final = tuple(klass for klass in range(256) if is_card_class(klass))
 _KINDS: Final = {ROOT: "root", OPERATOR: "operator", TERMINAL: "terminal", CARD: "card"}
 
 
@@ -97,6 +99,16 @@ class Certificate:
     def card(self) -> bytes:
         """The card named by a card's certificate, 8 bytes."""
         return self.subject[:8]
+
+    @property
+    def tier(self) -> int:
+        """The tier at which a card's certificate was issued; an issuer's order may have changed it since."""
+        return self.klass & MAX_TIER
+
+    @property
+    def rider(self) -> Rider:
+        """The rider class named by a card's certificate that was checked."""
+        return Rider(self.klass >> 4)
 
     @property
     def payee(self) -> bytes:
@@ -193,7 +205,7 @@ def check_shape(certificate: Certificate, suite: int, scheme: bytes, currency: i
         ROOT: (0,),
         OPERATOR: (1, 2, 3, 5, 6, 7),
         TERMINAL: (CLASS_RETAIL, CLASS_TRANSIT),
-        CARD: range(256),
+        CARD: _CARD_CLASSES,
     }
     if certificate.klass not in classes[certificate.kind]:
         raise CertificateRefused(f"the {name}'s certificate is of unknown class {certificate.klass:02X}")

@@ -42,6 +42,7 @@ from hardwallet.journalled import IssuingJournal, write_durably
 from hardwallet.keys import seal
 from hardwallet.limits import tiers
 from hardwallet.publishing import DenylistDesk, OrderDesk, Published
+from hardwallet.riders import Rider, class_byte
 from hardwallet.rotation import KeyRing
 from hardwallet.session import KnownCard, WalletSession
 from hardwallet.suites import Entropy, SigningKey, Suite, suite_by_number
@@ -253,11 +254,13 @@ class Scheme:
 
     # ------------------------------------------------------------------ cards
 
-    def new_card(self, tier: int, now: int, *, balance_fen: int = 0) -> tuple[CardIdentity, CardMemory]:
+    def new_card(
+        self, tier: int, now: int, *, balance_fen: int = 0, rider: Rider = Rider.ADULT
+    ) -> tuple[CardIdentity, CardMemory]:
         """Identity and memory of a new card, not yet loaded; its number is journalled before it exists.
 
-        `balance_fen` is what it is going to be loaded with: kept, so that issuing can be resumed. Raises
-        IssuingError.
+        `balance_fen` is what it is going to be loaded with: kept, so that issuing can be resumed. `rider` is
+        certified: buses charge by it. Raises IssuingError.
         """
         known = tiers()
         if tier not in known:
@@ -267,7 +270,8 @@ class Scheme:
         suite = self.trust.suite
         number = ISSUER + self._next("card")
         signing, agreement = suite.new_signing_key(self._entropy), suite.new_agreement_key(self._entropy)
-        blank = self._certificate(CARD, tier, ISSUER, number + bytes(4), now, CARD_YEARS, signing.public)
+        klass = class_byte(tier, rider)
+        blank = self._certificate(CARD, klass, ISSUER, number + bytes(4), now, CARD_YEARS, signing.public)
         certificate = signed(
             replace(blank, agreement_digest=agreement_digest(suite, agreement.public)),
             self.key("issuer"),

@@ -13,6 +13,7 @@ from unicodedata import east_asian_width
 
 from pos_terminal.money import format_amount
 from pos_terminal.receipts import BEIJING
+from tui.lower_words import LowerWords, load, translated
 
 LOCAL_ZONE = timezone(BEIJING)
 """The zone of receipts and reports: China has one."""
@@ -30,7 +31,7 @@ class _Words:
     def __init__(self, language: str) -> None:
         self.language = language
         self.said: gettext.NullTranslations = gettext.NullTranslations()
-        self._lower: gettext.NullTranslations | None = None
+        self._lower: LowerWords | None = None
         folder = _FOLDERS.get(language)
         if folder is not None:
             first, *others = (_catalogue(domain, folder) for domain in DOMAINS)
@@ -38,10 +39,10 @@ class _Words:
                 first.add_fallback(other)
             self.said = first
 
-    def lower(self) -> gettext.NullTranslations:
+    def lower(self) -> LowerWords:
         """What the layers below say."""
         if self._lower is None:
-            self._lower = _catalogue("lower", _FOLDERS[self.language])
+            self._lower = load(LOCALE / _FOLDERS[self.language] / "LC_MESSAGES" / "lower.mo")
         return self._lower
 
 
@@ -81,8 +82,6 @@ def told(sentence: str) -> str:
     words = _words
     if words.language == "en" or not sentence:
         return sentence
-    from tui.lower_words import translated
-
     return translated(sentence, words.lower())
 
 

@@ -34,10 +34,10 @@ LOCALES: Final = {
     "frame": "tui",
     "till": "tui",
     "bus": "tui",
-    "lower": "tui",
     "paper": "pos_terminal",
 }
-"""Each catalogue, and the package whose folder locale holds it."""
+"""Each catalogue, and the package whose folder locale holds it. The catalogue `lower` is not said by `say`:
+scripts/lower_words.py keeps it."""
 SHARED: Final = ("commands", "frame", "till", "bus")
 """Looked up one after the other: what stands in the first two is not wanted again in the others."""
 ALLOWED: Final[Mapping[tuple[str, str], str]] = {}
@@ -85,9 +85,7 @@ class Entry:
 class Found:
     """What the code says, catalogue by catalogue, and what is wrong with how it says it."""
 
-    domains: dict[str, dict[str, Entry]] = field(
-        default_factory=lambda: {name: {} for name in LOCALES if name != "lower"}
-    )
+    domains: dict[str, dict[str, Entry]] = field(default_factory=lambda: {name: {} for name in LOCALES})
     problems: list[str] = field(default_factory=list)
 
     def add(self, domain: str, template: str, place: str, fits: Fits | None = None) -> None:
@@ -296,11 +294,10 @@ def update(root: Path, domains: Sequence[str], found: Found) -> list[Path]:
     changed = []
     for domain in domains:
         path = po_path(root, domain)
-        if domain == "lower":  # its sentences are not said by `say`; tui/lower_words.py says what they are
-            new = _tidy(read[domain])
-        else:
-            others = [read[one] for one in SHARED if one != domain and domain in SHARED]
-            new = renewed(found, domain, read[domain], others)
+        if not path.exists() and not found.domains[domain]:
+            continue
+        others = [read[one] for one in SHARED if one != domain and domain in SHARED]
+        new = renewed(found, domain, read[domain], others)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != po_bytes(new):
             changed.append(path)
@@ -319,7 +316,8 @@ def check(root: Path, domains: Sequence[str], found: Found) -> list[str]:
         path = po_path(root, domain)
         name = path.relative_to(root).as_posix()
         if not path.exists():
-            problems.append(f"{name}: is not there")
+            if found.domains[domain]:
+                problems.append(f"{name}: is not there; make it: python -m scripts.words update {domain}")
             continue
         try:
             catalogue = read_catalogue(path)
@@ -331,8 +329,7 @@ def check(root: Path, domains: Sequence[str], found: Found) -> list[str]:
             catalogue
         ):
             problems.append(f"{name}: compile it: python -m scripts.words update {domain}")
-        if domain in found.domains:
-            problems += [f"{name}: {problem}" for problem in _against_code(found, domain, catalogue)]
+        problems += [f"{name}: {problem}" for problem in _against_code(found, domain, catalogue)]
     return [*problems, *_contradictions(root, domains)]
 
 

@@ -12,6 +12,21 @@ TerminalError
 ├── StoreError          where the issuer's denylist and orders are kept
 │   ├── StoreBusy       another process holds it
 │   └── StoreFailed     it can't be read or written
+├── ShiftError          a shift and the cash in its drawer
+│   ├── ShiftNotOpen    there is no shift; open one first
+│   ├── ShiftAlreadyOpen the shift before has to be closed first
+│   ├── NameMissing     nobody said who does it
+│   ├── ReasonMissing   cash in or out without a reason
+│   ├── CashShort       more cash out than the drawer can hold
+│   ├── DifferenceUnexplained  the count differs, and nobody says why
+│   ├── ShiftFull       more movements of cash than one shift can have
+│   ├── ShiftDamaged    the book of shifts does not hold what was written to it
+│   └── ShiftFailed     the book of shifts can't be read or written; nothing was changed
+├── PrinterError        a printer; nothing is lost, a receipt can be printed again at any time
+│   ├── BadPrinterUri   an address that names no printer
+│   ├── PrinterAway     it does not answer: off, unplugged, or another address
+│   ├── PrinterStuck    it takes no more bytes within the time
+│   └── PrinterNotReady it says that its paper is out, its cover open, or something else is wrong
 └── JournalError        the terminal's durable store
     ├── JournalBusy     another process holds it
     ├── JournalDamaged  it does not hold what was written to it
@@ -73,6 +88,72 @@ class StoreBusy(StoreError):
 
 class StoreFailed(StoreError):
     """It can't be read or written."""
+
+
+class ShiftError(TerminalError):
+    """A shift and the cash in its drawer."""
+
+
+class ShiftNotOpen(ShiftError):
+    """There is no shift; open one first."""
+
+
+class ShiftAlreadyOpen(ShiftError):
+    """The shift before has to be closed first."""
+
+
+class NameMissing(ShiftError):
+    """Nobody said who does it."""
+
+
+class ReasonMissing(ShiftError):
+    """Cash in or out without a reason."""
+
+
+class CashShort(ShiftError):
+    """More cash out than the drawer can hold."""
+
+
+class DifferenceUnexplained(ShiftError):
+    """The count differs from what is expected, and nobody says why. `difference_fen`: counted less expected;
+    None when the count was blind.
+    """
+
+    def __init__(self, message: str, difference_fen: int | None) -> None:
+        super().__init__(message)
+        self.difference_fen = difference_fen
+
+
+class ShiftFull(ShiftError):
+    """More movements of cash than one shift can have."""
+
+
+class ShiftDamaged(ShiftError):
+    """The book of shifts does not hold what was written to it."""
+
+
+class ShiftFailed(ShiftError):
+    """The book of shifts can't be read or written. Nothing was changed: try again."""
+
+
+class PrinterError(TerminalError):
+    """A printer. Nothing is lost: a receipt can be printed again at any time."""
+
+
+class BadPrinterUri(PrinterError):
+    """An address that names no printer."""
+
+
+class PrinterAway(PrinterError):
+    """It does not answer: off, unplugged, or another address."""
+
+
+class PrinterStuck(PrinterError):
+    """It takes no more bytes within the time."""
+
+
+class PrinterNotReady(PrinterError):
+    """It says that its paper is out, its cover open, or something else is wrong."""
 
 
 class JournalError(TerminalError):

@@ -9,12 +9,13 @@ beside them.
     DIR/journal.sqlite    offline_sync.journal
     DIR/denylist-*.bin    the card issuers' denylists (pos_terminal/denylist.py)
     DIR/orders.bin        their orders to single cards (pos_terminal/pouch.py)
+    DIR/shifts.book       the shifts and the cash in the drawer (pos_terminal/shift_store.py)
 """
 
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -53,15 +54,33 @@ class LimitSettings(msgspec.Struct, forbid_unknown_fields=True):
     stale_single_fen: _Natural = _DEFAULTS.stale_single_fen
 
 
+class ShiftSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """`required`: nothing is sold without an open shift. `blind_count`: at its close the drawer is counted
+    before anybody is shown what it has to hold."""
+
+    required: bool = False
+    blind_count: bool = False
+
+
+class PrinterSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """`uri`: where receipts are printed (pos_terminal/printing.py), or nothing. `columns` of its paper: 32
+    (58 mm) or 48 (80 mm)."""
+
+    uri: str = ""
+    columns: Literal[32, 48] = 32
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """settings.json. `vehicle` is 4 letters or digits, for transit; `clearing` the address of the clearing
-    service."""
+    service. What a file does not name has its default: files of earlier versions stay good."""
 
     version: int = 1
     vehicle: str = ""
     clearing: str = ""
     reader: str = ""
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+    shift: ShiftSettings = msgspec.field(default_factory=ShiftSettings)
+    printer: PrinterSettings = msgspec.field(default_factory=PrinterSettings)
 
 
 @dataclass(frozen=True, slots=True)

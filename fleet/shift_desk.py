@@ -1,0 +1,117 @@
+"""Where the book of shifts meets the terminal's clock and journal: what a till's shift screen calls."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fleet.open import TerminalSession
+from offline_sync.journal import SqliteJournal
+from offline_sync.shift_totals import TotalsCursor, shift_totals, unfinished, unsynced
+from pos_terminal.errors import ShiftNotOpen
+from pos_terminal.shift import Shift, ShiftReport, Tally, Totals
+from pos_terminal.shift_store import ShiftBook
+from pos_terminal.terminal import Terminal
+
+
+class ShiftDesk:
+    """The shifts of a terminal at work. Any thread may call; nothing waits for the network.
+
+    Raises ShiftError, JournalError, and ClockWrong: no shift begins or ends at a time that can't be right.
+    """
+
+    def __init__(
+        self, terminal: Terminal, journal: SqliteJournal, book: ShiftBook, *, required: bool = False
+    ) -> None:
+        """`required`: nothing is sold without an open shift."""
+        self._terminal = terminal
+        self._journal = journal
+        self._book = book
+        self._required = required
+        self._turn = threading.RLock()
+        self._cursor: tuple[int, TotalsCursor] | None = None  # with the number of its shift
+
+    @property
+    def current(self) -> Shift | None:
+        """The shift that goes on, or None."""
+        return self._book.current
+
+    @property
+    def blind(self) -> bool:
+        """Whether the drawer is counted before anybody is shown what it has to hold."""
+        return self._book.blind
+
+    @property
+    def torn(self) -> bool:
+        """Whether the book's last line was cut off at the start: a power cut before it was confirmed."""
+        return self._book.torn
+
+    def require_open(self) -> None:
+        """Raises ShiftNotOpen when this terminal sells in shifts only, and none is open."""
+        if self._required and self._book.current is None:
+            raise ShiftNotOpen("no shift is open, and this terminal sells in shifts only; open one first")
+
+    def open(self, float_fen: int, who: str) -> Shift:
+        """A new shift with `float_fen` in the drawer."""
+        with self._turn:
+            now_s = self._terminal.now()
+            head = self._journal.head()[0]
+            return self._book.open(float_fen, who, now_s, head, self._outside(head))
+
+    def cash_in(self, amount_fen: int, reason: str, who: str) -> Shift:
+        """Cash put into the drawer."""
+        return self._book.cash_in(amount_fen, reason, who, self._terminal.now())
+
+    def cash_out(self, amount_fen: int, reason: str, who: str) -> Shift:
+        """Cash taken out of the drawer."""
+        return self._book.cash_out(amount_fen, reason, who, self._terminal.now())
+
+    def read(self) -> ShiftReport:
+        """The X report: the figures so far. Changes nothing; tells the machine's time, right or wrong."""
+        with self._turn:
+            return self._book.read(
+                self._totals(),
+                self._terminal.clock(),
+                unsynced=unsynced(self._journal),
+                unfinished=unfinished(self._journal),
+            )
+
+    def close(self, counted_fen: int, note: str, difference_reason: str, who: str) -> ShiftReport:
+        """Close the shift with what was counted: the Z report. When it fails, the shift goes on as it was."""
+        with self._turn:
+            report = self._book.close(
+                *(counted_fen, note, difference_reason, who, self._terminal.now()),
+                totals=self._totals(),
+                unsynced=unsynced(self._journal),
+                unfinished=unfinished(self._journal),
+            )
+            self._cursor = None
+            return report
+
+    def past(self, limit: int) -> list[ShiftReport]:
+        """The Z reports of the last closed shifts, newest first."""
+        return self._book.past(limit)
+
+    def closed(self, number: int) -> ShiftReport:
+        """The Z report of the shift with that number."""
+        return self._book.closed(number)
+
+    def _totals(self) -> Totals:
+        shift = self._book.current
+        if shift is None:
+            raise ShiftNotOpen("no shift is open; open one first")
+        if self._cursor is None or self._cursor[0] != shift.number:
+            self._cursor = shift.number, TotalsCursor(self._journal, shift.first)
+        return self._cursor[1].totals()
+
+    def _outside(self, head: int) -> Tally:
+        """What was granted after the shift before. Before the first shift there were none to belong to."""
+        first = self._book.last_entry
+        return Tally() if first is None else shift_totals(self._journal, first, head).granted
+
+
+@contextmanager
+def open_desk(session: TerminalSession) -> Iterator[ShiftDesk]:
+    """The shifts of an open terminal, by its settings. Raises StoreBusy, StoreFailed, ShiftError."""
+    settings = session.folder.settings
+    with ShiftBook(session.folder.path, blind=settings.shift.blind_count) as book:
+        yield ShiftDesk(session.terminal, session.journal, book, required=settings.shift.required)

@@ -1,0 +1,83 @@
+"""The bar of keys: what can be done now, by key and by mouse, in as many lines as it takes, two at most."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from textual import events
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tui.screens.words import Worded
+from tui.text import columns
+
+if TYPE_CHECKING:
+    from tui.screens.frame import StationApp
+
+_LINES = 2
+_GAP = "  "
+
+
+def lines_of(keys: Iterable[tuple[str, str]], width: int, lines: int = _LINES) -> list[list[tuple[str, str]]]:
+    """Keys and words, spread over lines of that many columns; what does not fit is left out."""
+    rows: list[list[tuple[str, str]]] = [[]]
+    used = 0
+    for shown, word in keys:
+        wanted = columns(shown) + 1 + columns(word)
+        gap = len(_GAP) if rows[-1] else 0
+        if used + gap + wanted > width:
+            if len(rows) == lines:
+                break
+            rows.append([])
+            used, gap = 0, 0
+        rows[-1].append((shown, word))
+        used += gap + wanted
+    return rows
+
+
+class KeyBar(Static, Worded):
+    """Shows the keys of its screen, then the program's."""
+
+    def __init__(self) -> None:
+        super().__init__("", markup=False)
+        self._shown: list[tuple[str, str, str]] = []
+
+    def on_mount(self) -> None:
+        """Follows what the screen allows."""
+        self.screen.bindings_updated_signal.subscribe(self, self._follow)
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Spreads the keys anew."""
+        self._draw()
+
+    def reword(self) -> None:
+        """Says the keys anew."""
+        self._shown = []
+        self._follow()
+
+    def _follow(self, _screen: Screen[object] | None = None) -> None:
+        app = cast("StationApp", self.app)
+        shown = [
+            (key.shown, key.word(), action) for key, action in app.keys_now(self.screen) if not key.quiet
+        ]
+        if shown != self._shown:
+            self._shown = shown
+            self._draw()
+
+    def _draw(self) -> None:
+        width = self.size.width
+        if not width:
+            return
+        actions = {(key, word): action for key, word, action in self._shown}
+        parts: list[Content] = []
+        for row in lines_of(actions, width):
+            drawn = [
+                Content.from_markup(
+                    "[@click=" + actions[shown] + "][b $key-fg]$shown[/] $word[/]",
+                    shown=shown[0],
+                    word=shown[1],
+                )
+                for shown in row
+            ]
+            parts.append(Content(_GAP).join(drawn))
+        self.update(Content("\n").join(parts))

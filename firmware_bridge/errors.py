@@ -9,6 +9,7 @@ BridgeError
 │   └── ServiceNotRunning   pcscd isn't there
 ├── CardError               the card, or the radio between
 │   ├── NoCard              none came in the time given
+│   ├── TooManyCards        two or more lie there at once
 │   ├── CardGone            it left, or lost power, in mid-session
 │   ├── LinkTimeout         it is there and doesn't answer
 │   └── Garbled             it answered something that is no reply
@@ -54,6 +55,10 @@ class CardError(BridgeError):
 
 class NoCard(CardError):
     """No card came in the time given."""
+
+
+class TooManyCards(CardError):
+    """Two or more cards lie in the field at once: none of them is spoken to until one is left."""
 
 
 class CardGone(CardError):

@@ -59,12 +59,13 @@ class Reader(Protocol):
     def wait_for_card(self, timeout_s: float | None) -> CardLink:
         """A freshly reset card, at once if one is there. None waits without end.
 
-        Raises NoCard, Cancelled, ReaderGone, ReaderBusy, ServiceNotRunning.
+        Raises NoCard, TooManyCards, Cancelled, ReaderGone, ReaderBusy, ServiceNotRunning.
         """
         ...
 
     def wait_for_removal(self, timeout_s: float | None) -> bool:
-        """Whether the card left within the time. Raises as wait_for_card, without NoCard."""
+        """Whether the card left within the time. Raises as wait_for_card, without NoCard and
+        TooManyCards."""
         ...
 
     def cancel(self) -> None:

@@ -12,6 +12,7 @@ why it failed. Nothing from outside is believed for its length, its time or its 
 
 import time
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import httpx
@@ -54,6 +55,7 @@ SLOWEST_BYTES_S: Final = 16 * 1024
 """An answer may take the time limit, and as long as this rate needs for its length."""
 RETRY_AFTER_LIMIT_S: Final = 300.0
 """The longest that a clearing may ask to be left alone."""
+_DATE_LENGTH: Final = len("Sun, 06 Nov 1994 08:49:37 GMT")
 _NO_CLEARING: Final = "something that is no clearing answered {}; check clearing's address"
 _JSON: Final = "application/json"
 _OCTETS: Final = "application/octet-stream"
@@ -91,6 +93,9 @@ class ClearingClient:
         self._entropy = entropy
         self._timeout_s = timeout_s
         self._stopwatch = stopwatch
+        self.clock_offset_s: int | None = None
+        """This machine's clock minus clearing's, seconds, by its last answer; None when none told. It is
+        for people to see: nothing else follows from it."""
         no_address = f"{url} is no address of a clearing; it looks like http://HOST:PORT"
         try:
             self._http = httpx.Client(
@@ -282,6 +287,7 @@ class ClearingClient:
         try:
             response = self._http.send(request, stream=True)
             try:
+                self._note_date(response.headers.get("date", ""))
                 answer = _Answer(response.status_code, self._read_bounded(response, limit))
                 self._check_status(response, answer.body)
                 return answer
@@ -299,6 +305,13 @@ class ClearingClient:
             ) from None
         except httpx.HTTPError as error:
             raise ClearingNonsense(f"clearing's answer cannot be read: {error}") from None
+
+    def _note_date(self, date: str) -> None:
+        """The clock's offset by an answer's Date (RFC 9110, 6.6.1), which has whole seconds: one is none."""
+        told_s = _date_s(date)
+        if told_s is not None:
+            offset_s = self._clock() - told_s
+            self.clock_offset_s = offset_s if abs(offset_s) > 1 else 0
 
     def _read_bounded(self, response: httpx.Response, limit: int) -> bytes:
         answer = bytearray()
@@ -338,6 +351,16 @@ class ClearingClient:
 def _retry_after_s(text: str) -> float:
     """Retry-After in seconds (RFC 9110, 10.2.3); a date, which clearing never sends, counts as nothing."""
     return min(float(text), RETRY_AFTER_LIMIT_S) if text.isascii() and text.isdigit() else 0.0
+
+
+def _date_s(text: str) -> int | None:
+    """A Date of RFC 9110's fixed length in seconds since 1970; None for anything else."""
+    if len(text) != _DATE_LENGTH or not text.isascii():
+        return None
+    try:
+        return int(parsedate_to_datetime(text).timestamp())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def _decoded(raw: bytes, kind: type[_T]) -> _T:

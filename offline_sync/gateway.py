@@ -154,6 +154,11 @@ class Gateway:
         """The last index of the upload under way, 0 when there is none."""
         return self._sending_to
 
+    @property
+    def clock_offset_s(self) -> int | None:
+        """This machine's clock minus clearing's, seconds, by its last answer; None when it was never heard."""
+        return self.client.clock_offset_s
+
     def send(self, progress: Callable[[Progress], None] | None = None) -> Outcome:
         """Send all that waits, batch by batch. Raises GatewayError after the last try; nothing is lost by it.
 

@@ -1,6 +1,7 @@
 """What a terminal allows by itself, before a card is asked. Data and one pure check."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from hardwallet.records import MAX_AMOUNT_FEN
@@ -56,3 +57,23 @@ def stale_refusal(limits: TerminalLimits, amount_fen: int, age_s: int) -> str | 
             f"{format_amount(limits.stale_single_fen)} at a time"
         )
     return None
+
+
+class Freshness(Enum):
+    """What the age of a denylist allows."""
+
+    FRESH = "every amount"
+    TIGHT = "only small amounts"
+    STOPPED = "nothing"
+    MISSING = "nothing, for there is none"
+
+
+def freshness(limits: TerminalLimits, age_s: int | None) -> Freshness:
+    """What a denylist of that age allows; None: there is none."""
+    if age_s is None:
+        return Freshness.MISSING
+    if stale_refusal(limits, 0, age_s) is not None:
+        return Freshness.STOPPED
+    if stale_refusal(limits, limits.stale_single_fen + 1, age_s) is not None:
+        return Freshness.TIGHT
+    return Freshness.FRESH

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from firmware_bridge.errors import Cancelled, CardGone, Garbled, NoCard, ReaderGone
+from firmware_bridge.errors import Cancelled, CardGone, Garbled, NoCard, ReaderGone, TooManyCards
 from firmware_bridge.link import CardLink, ResponseChaining, VirtualCard
 from firmware_bridge.virtual.tear import TearMoment, TearOrder
 
+_CROWD = "Two cards lie on the reader. Leave one only."
 _GONE = "The card left the reader. Present the same card again."
 
 
@@ -33,6 +34,7 @@ class InProcessReader:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._present = present
+        self._crowded = False
         self._powered = False
         self._session = 0
         self._closed = False
@@ -65,8 +67,21 @@ class InProcessReader:
             self._present = True
             self._changed.notify_all()
 
+    def crowd(self) -> None:
+        """Lays a second card beside: a session that is open goes on, and no new one begins until one card is
+        left."""
+        with self._changed:
+            self._present = self._crowded = True
+            self._changed.notify_all()
+
+    def leave_one(self) -> None:
+        """Takes the second card away; the first one lies there."""
+        with self._changed:
+            self._crowded = False
+            self._changed.notify_all()
+
     def remove(self) -> None:
-        """Takes the card away: its power is cut, open links raise CardGone."""
+        """Takes the card away, or both: its power is cut, open links raise CardGone."""
         with self._changed:
             self._take_away()
             self._changed.notify_all()
@@ -81,10 +96,13 @@ class InProcessReader:
             self._tear.order(exchange_number, when)
 
     def wait_for_card(self, timeout_s: float | None) -> CardLink:
-        """A link to the card, freshly reset; NoCard when none comes in time."""
+        """A link to the card, freshly reset; NoCard when none comes in time, TooManyCards when two lie
+        there."""
         with self._changed:
             if not self._wait(lambda: self._present, timeout_s):
                 raise NoCard("No card was presented in time. Hold the card to the reader.")
+            if self._crowded:
+                raise TooManyCards(_CROWD)
             if self._powered:
                 self._card.reset()
             else:
@@ -141,7 +159,7 @@ class InProcessReader:
         if self._powered:
             self._powered = False
             self._card.power_off()
-        self._present = False
+        self._present = self._crowded = False
 
     def _exchange(self, session: int, command: bytes) -> bytes:
         with self._lock:

@@ -13,9 +13,10 @@ from firmware_bridge.trace import Description, TraceExchange, blank, describe_by
 from hardwallet import messages as m
 from hardwallet import records as r
 from hardwallet import status as sw
-from hardwallet.certificates import CERTIFICATE_LENGTH, parse
+from hardwallet.certificates import CARD, CERTIFICATE_LENGTH, parse
 from hardwallet.errors import WalletError
 from hardwallet.limits import parse_limits
+from hardwallet.riders import is_card_class
 from hardwallet.session import COMMAND_NAMES
 
 Fields = list[tuple[str, str]]
@@ -92,6 +93,8 @@ def _command_fields(command: Command) -> Fields:
         return _certificate_fields("presented", data[:CERTIFICATE_LENGTH]) if data else []
     if command.ins == m.INS_PROVE:
         return [("certificate digest", data[:8].hex()), ("signature", data[8:].hex())]
+    if command.ins == m.INS_INTERNAL_AUTHENTICATE:
+        return [("challenge", data.hex())]
     if command.ins == m.INS_RATIFY:
         return [("sequence", str(int.from_bytes(data[:4], "big"))), ("signature ends", data[4:].hex())]
     if command.ins == m.INS_CHANGE_PIN:
@@ -134,6 +137,7 @@ def _reply_fields(ins: int, reply: bytes) -> Fields:
     readers: dict[int, Callable[[bytes], Fields]] = {
         m.INS_SELECT: _selected_fields,
         m.INS_EXCHANGE_CERTIFICATES: lambda raw: _certificate_fields("card's", raw[:178]),
+        m.INS_INTERNAL_AUTHENTICATE: lambda raw: [("signature", raw.hex())],
         m.INS_PAY: _paid_fields,
         m.INS_RATIFY: lambda raw: [("was", "unratified" if raw == b"\x01" else "ratified before")],
         m.INS_READ_RECORD: lambda raw: [
@@ -171,10 +175,12 @@ def _selected_fields(raw: bytes) -> Fields:
 
 def _certificate_fields(whose: str, raw: bytes) -> Fields:
     certificate = parse(raw)
+    is_rider = certificate.kind == CARD and is_card_class(certificate.klass)
     return [
         (f"{whose} certificate", f"type {certificate.kind:02X}, class {certificate.klass:02X}"),
         ("authority", certificate.authority.hex()),
         ("subject", certificate.subject.hex()),
+        *([("tier, rider", f"{certificate.tier} {certificate.rider.word}")] if is_rider else []),
         ("valid", f"{certificate.not_before} to {certificate.not_after}"),
     ]
 

@@ -22,6 +22,7 @@ INS_SELECT: Final = 0xA4
 INS_EXCHANGE_CERTIFICATES: Final = 0x10
 INS_INTRODUCE: Final = 0x12
 INS_PROVE: Final = 0x14
+INS_INTERNAL_AUTHENTICATE: Final = 0x16
 INS_PAY: Final = 0x20
 INS_RATIFY: Final = 0x22
 INS_CHANGE_PIN: Final = 0x24
@@ -39,6 +40,7 @@ P1_REFUNDED_TOTAL: Final = 0x02
 P2_WITH_AGREEMENT_KEY: Final = 0x01
 
 ALREADY_PAID_PROOF: Final = 0xD4
+CARD_PROOF: Final = 0xD5
 RETAIL_PROOF: Final = 0xE1
 TERMINAL_PROOF: Final = 0xE2
 REFUND_ORDER: Final = 0xE4
@@ -198,6 +200,14 @@ def retail_proof_body(
 def terminal_proof_body(suite: int, scheme: bytes, card: bytes, card_nonce: bytes, digest: bytes) -> bytes:
     """What a terminal signs to prove itself: 40 bytes."""
     return bytes((TERMINAL_PROOF, VERSION, suite, APPLICATION)) + scheme + card + card_nonce + digest
+
+
+def card_proof_body(
+    suite: int, state: int, scheme: bytes, card: bytes, digest: bytes, card_nonce: bytes, challenge: bytes
+) -> bytes:
+    """What a card signs to prove itself: 57 bytes; `state` as in SELECT, `challenge` the terminal's 16."""
+    head = bytes((CARD_PROOF, VERSION, suite, APPLICATION, state))
+    return head + scheme + card + digest + card_nonce + challenge
 
 
 def already_paid_body(

@@ -50,6 +50,7 @@ COMMAND_NAMES: Final = {
     m.INS_EXCHANGE_CERTIFICATES: "EXCHANGE CERTIFICATES",
     m.INS_INTRODUCE: "INTRODUCE",
     m.INS_PROVE: "PROVE",
+    m.INS_INTERNAL_AUTHENTICATE: "INTERNAL AUTHENTICATE",
     m.INS_PAY: "PAY",
     m.INS_RATIFY: "RATIFY",
     m.INS_CHANGE_PIN: "CHANGE PIN",
@@ -198,6 +199,32 @@ class WalletSession:
             self._suite.number, selected.scheme, selected.card, selected.nonce, terminal.digest
         )
         self._call(m.INS_PROVE, terminal.digest + terminal.key.sign(body), wants=False)
+
+    def authenticate(self, card: KnownCard, challenge: bytes) -> None:
+        """INTERNAL AUTHENTICATE: the card proves by a fresh signature over `challenge` (16 bytes) that it is
+        the card of its certificate, in the state that SELECT told. Nothing is debited.
+
+        Raises CardRefused (6D00: a card from before there was this command), CardMisbehaved for a copy.
+        """
+        selected = self.selected
+        reply = self._call(m.INS_INTERNAL_AUTHENTICATE, challenge)
+        body = m.card_proof_body(
+            self._suite.number,
+            selected.state,
+            card.certificate.scheme,
+            card.certificate.card,
+            selected.certificate_digest,
+            selected.nonce,
+            challenge,
+        )
+        try:
+            if len(reply) != SIGNATURE_LENGTH:
+                raise CardMisbehaved("the card's reply to INTERNAL AUTHENTICATE is malformed")
+            card.key.verify(reply, body)
+        except SignatureInvalid:
+            raise CardMisbehaved(
+                "the card shows a certificate but can't prove that it is its own: this may be a copy"
+            ) from None
 
     # ------------------------------------------------------------------ paying
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hardwallet.denylist import Denylist
 from hardwallet.records import Record
 from pos_terminal.sale import Sale, SaleState
+
+if TYPE_CHECKING:
+    from hardwallet.riders import Rider
+    from pos_terminal.visit import Tap
 
 Clock = Callable[[], int]
 """Seconds since 1970-01-01T00:00:00Z."""
@@ -136,3 +140,17 @@ class Orders(Protocol):
 
     def settle(self) -> None:
         """Keep what was dropped; called when the card has its result."""
+
+
+class RideBook(Protocol):
+    """A run of a bus, as a tap knows it. Called in the thread of the tap."""
+
+    def passenger(self, card: bytes) -> int:
+        """Whom this tap of a card (8 bytes) pays for: 0 its own rider, else the number of a further one."""
+
+    def keep_free(self, reference: bytes, card: bytes, rider: "Rider", now_s: int) -> bool:
+        """Keep a free ride durably, by its reference (12 bytes) and card (8 bytes); False when it was kept
+        before. Raises StoreFailed: then nothing is granted."""
+
+    def decided(self, tap: "Tap") -> None:
+        """The result of the tap stands."""

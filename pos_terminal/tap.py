@@ -10,7 +10,7 @@ A terminal grants only what is durable here, and each record once. Whatever the 
 it counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -26,11 +26,11 @@ from hardwallet.errors import (
 from hardwallet.messages import (
     ALREADY_PAID_UNRATIFIED,
     NONCE_LENGTH,
+    STATE_BLOCKED,
     SaleRequest,
-    Selected,
     pin_field,
 )
-from hardwallet.records import RETAIL, Record
+from hardwallet.records import PAYMENT, RETAIL, Record
 from hardwallet.session import KnownCard, PayOutcome
 from pos_terminal.errors import JournalFull, ReferenceReused
 from pos_terminal.limits import refusal
@@ -43,6 +43,9 @@ __all__ = ["Outcome", "Phase", "Tap", "tap"]
 
 SIBLING_S: Final = 90
 """How old a record may be that a sibling of the terminal which it names still grants on."""
+
+LOOK_BACK: Final = 4
+"""How many of a card's newest records are read for a ride that was paid at a sibling."""
 
 _REMEDIES: Final = {
     sw.PAYEE_UNKNOWN,
@@ -117,6 +120,7 @@ class _Tap(Visit):
         super().__init__(terminal, link, modelled_ms)
         self._decided = decided
         self._nonce = b""
+        self._passenger = 0
         self._asked_before = False  # by a tap that never knew the answer
 
     def run(self, charge: Charge, pin: str) -> Tap:
@@ -131,12 +135,19 @@ class _Tap(Visit):
             self.deliver(card, now)
             if self.terminal.is_denied(card.certificate):
                 raise self._denied(charge, card, now)
-            sale = self._ask(charge, selected, card, now)
-            result = self._settle(sale, self._pay(sale, card, pin, now), now)
+            sale = self._ask(charge, card, now)
+            if isinstance(charge, Fare) and not sale.amount_fen:
+                result = self._ride_free(charge, sale, card, now)
+            else:
+                result = self._settle(sale, self._pay(sale, card, pin, now), now)
         except Stop as stop:
             result = self._never_no(stop.tap, charge)
         self.lap("decide")
         result.phases = self.phases
+        result.rider = card.certificate.rider if card is not None else None
+        result.passenger = self._passenger
+        if isinstance(charge, Fare) and charge.book is not None:
+            charge.book.decided(result)
         self._decided(result)
         if card is not None and result.outcome not in (Outcome.UNRESOLVED, Outcome.TRY_AGAIN):
             self.after(result, card, now)
@@ -174,9 +185,9 @@ class _Tap(Visit):
             result.reason += "; what it had paid returns to its account"
         return Stop(result)
 
-    def _ask(self, charge: Charge, selected: Selected, card: KnownCard, now: int) -> Sale:
+    def _ask(self, charge: Charge, card: KnownCard, now: int) -> Sale:
         """Whether the card may be asked; in retail, that it is asked is durable before it is."""
-        sale = self._sale(charge, selected.card, now)
+        sale = self._sale(charge, card, now)
         reason = refusal(
             self.terminal.limits, sale.amount_fen, self.journal.waiting_fen()
         ) or self.terminal.denylist_refusal(card.certificate, sale.amount_fen, now)
@@ -204,18 +215,92 @@ class _Tap(Visit):
             self._asked_before = True
         self.journal.open_sale(sale)
 
-    def _sale(self, charge: Charge, card: bytes, now: int) -> Sale:
-        terminal = self.terminal
+    def _sale(self, charge: Charge, known: KnownCard, now: int) -> Sale:
+        terminal, card = self.terminal, known.certificate.card
         if not isinstance(charge, Fare):
             return replace(charge, card=card, state=SaleState.UNRESOLVED)
-        reference = ride_reference(terminal.suite.hash, charge, card)
+        if charge.book is not None:
+            self._passenger = charge.book.passenger(card)
+        reference = ride_reference(terminal.suite.hash, charge, card, self._passenger)
+        amount_fen = self._ride_fen(charge, reference, known, now)
         try:
-            number = terminal.transaction(now)
+            number = terminal.transaction(now) if amount_fen else 0
         except JournalFull as error:
             raise decline(str(error)) from None
-        return Sale(
-            reference, charge.amount_fen, terminal.trust.currency, terminal.profile, number, now, card=card
-        )
+        return Sale(reference, amount_fen, terminal.trust.currency, terminal.profile, number, now, card=card)
+
+    def _ride_fen(self, fare: Fare, reference: bytes, card: KnownCard, now: int) -> int:
+        """What the ride costs. A ride that was paid, or may have been, is asked for by that same amount,
+        whatever it would cost by now: only so does the card know it again, and pay it once."""
+        if fare.varies:
+            kept = self.journal.sale(reference)
+            if kept is not None:
+                return kept.amount_fen
+            if fare.has_siblings or self.session.selected.unratified:
+                paid_fen = self._paid_before(fare, reference, card, now)
+                if paid_fen is not None:
+                    return paid_fen
+        return fare.amount_for(card.certificate.rider, self._passenger)
+
+    def _paid_before(self, fare: Fare, reference: bytes, card: KnownCard, now: int) -> int | None:
+        """The amount by which the card itself holds this ride: torn here, or paid at a sibling."""
+        payee = self.terminal.identity.certificate.payee
+        try:
+            self.prove(now)
+            for record in self._latest(fare, card):
+                if record.kind == PAYMENT and (record.payee, record.reference) == (payee, reference):
+                    return record.amount_fen
+        except BridgeError as error:
+            raise Stop(Tap(Outcome.TRY_AGAIN, str(error))) from None
+        except CardRefused as refused:
+            raise decline(str(refused), refused.sw) from None
+        except WalletError as error:
+            raise decline(str(error)) from None
+        finally:
+            self.lap("look")
+        return None
+
+    def _latest(self, fare: Fare, card: KnownCard) -> Iterator[Record]:
+        """What may hold a ride of this run: every unratified record and, where a sibling may have ratified
+        it, the newest ones."""
+        above = 0
+        for _ in range(self.session.selected.unratified):
+            record = self.session.next_unratified(above, card)
+            if record is None:
+                break
+            above = record.sequence
+            yield record
+        if fare.has_siblings:
+            newest = self.session.read_state().sequence
+            for sequence in range(newest, max(newest - LOOK_BACK, 0), -1):
+                try:
+                    yield self.session.read_record(sequence, card)[0]
+                except CardRefused as refused:
+                    if refused.sw == sw.NO_SUCH_RECORD:
+                        return
+                    raise
+
+    def _ride_free(self, fare: Fare, sale: Sale, card: KnownCard, now: int) -> Tap:
+        """A ride that costs nothing: the card proves itself and is not blocked; the ride is kept."""
+        try:
+            self.authenticate(card)
+        except BridgeError as error:
+            raise Stop(Tap(Outcome.TRY_AGAIN, str(error), sale=sale)) from None
+        except CardRefused as refused:
+            raise decline(str(refused), refused.sw, sale) from None
+        except WalletError as error:
+            raise decline(str(error), sale=sale) from None
+        finally:
+            self.lap("authenticate")
+        if self.session.selected.state & STATE_BLOCKED:
+            raise decline(sw.explain(sw.BLOCKED), sw.BLOCKED, sale)
+        result = Tap(Outcome.GRANTED, sale=sale, free=True)
+        if fare.book is not None and not fare.book.keep_free(
+            sale.reference, sale.card, card.certificate.rider, now
+        ):
+            result.outcome, result.reason = Outcome.ALREADY_GRANTED, "this free ride was granted before"
+        self.lap("keep")
+        return result
 
     # ------------------------------------------------------------------ asking
 

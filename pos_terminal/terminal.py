@@ -1,19 +1,20 @@
 """A terminal at work: who it is, whom it trusts, what it may take, and the ports it works through."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hardwallet.certificates import CLASS_TRANSIT, TERMINAL, Certificate, TrustBundle
 from hardwallet.records import RETAIL, TRANSIT
+from hardwallet.riders import Rider
 from hardwallet.session import KnownCard, TerminalIdentity
 from hardwallet.suites import Suite
 from pos_terminal import pouch
 from pos_terminal.entropy import HealthyEntropy
 from pos_terminal.errors import ClockWrong, NoSuchSale, SaleOpen
 from pos_terminal.limits import TerminalLimits, stale_refusal
-from pos_terminal.ports import Clock, Denylists, Entropy, Journal, Orders, Stopwatch
+from pos_terminal.ports import Clock, Denylists, Entropy, Journal, Orders, RideBook, Stopwatch
 from pos_terminal.sale import Sale, SaleState
 
 SERVICE_DAY_AHEAD: Final = timedelta(hours=8) - timedelta(hours=4)
@@ -25,12 +26,28 @@ _REFERENCE_RANDOM = 4
 
 @dataclass(frozen=True, slots=True)
 class Fare:
-    """What a bus takes: `vehicle` 4 bytes, `day` the service day (YYYYMMDD) and `run` of it name the ride."""
+    """What a bus takes: `vehicle` 4 bytes, `day` the service day (YYYYMMDD), `run` of it and `route` (line
+    and direction, or nothing) name the ride.
+
+    `amount_fen` is an adult's fare, `by_rider` those of other classes; a class that is not there pays as an
+    adult. `varies`: the fare of a ride may change while the ride lasts, since it goes by stops.
+    `has_siblings`: the vehicle has several validators. `book`: the run that counts the ride.
+    """
 
     amount_fen: int
     vehicle: bytes
     day: int
     run: int
+    route: str = ""
+    by_rider: Mapping[Rider, int] = field(default_factory=dict, hash=False)
+    varies: bool = False
+    has_siblings: bool = False
+    book: RideBook | None = field(default=None, compare=False, repr=False)
+
+    def amount_for(self, rider: Rider, passenger: int = 0) -> int:
+        """What a card of that rider class pays, in fen; 0 is a free ride. A further passenger, whose class no
+        card certifies, pays as an adult."""
+        return self.amount_fen if passenger else self.by_rider.get(rider, self.amount_fen)
 
 
 Charge = Sale | Fare
@@ -162,7 +179,11 @@ def service_day(now_s: int) -> int:
     return int((datetime.fromtimestamp(now_s, UTC) + SERVICE_DAY_AHEAD).strftime("%Y%m%d"))
 
 
-def ride_reference(hash_: Callable[[bytes], bytes], fare: Fare, card: bytes) -> bytes:
-    """The reference of a ride (12 bytes): each validator of a vehicle names the same ride alike."""
+def ride_reference(hash_: Callable[[bytes], bytes], fare: Fare, card: bytes, passenger: int = 0) -> bytes:
+    """The reference of a ride (12 bytes): each validator of a vehicle names the same ride alike.
+
+    `passenger`: 0 for the rider whose card (8 bytes) it is, else the number of a further one.
+    """
     ride = fare.vehicle + fare.day.to_bytes(4, "big") + fare.run.to_bytes(4, "big")
-    return hash_(b"\x54" + ride + card)[:12]
+    further = bytes((passenger,)) + fare.route.encode() if passenger or fare.route else b""
+    return hash_(b"\x54" + ride + card + further)[:12]

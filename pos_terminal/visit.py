@@ -15,8 +15,9 @@ from firmware_bridge.link import CardLink
 from hardwallet import status as sw
 from hardwallet.errors import CardMisbehaved, CardRefused, CertificateRefused, NotAWallet, WalletError
 from hardwallet.limits import MAX_UNRATIFIED
-from hardwallet.messages import Selected, parse_card_order
+from hardwallet.messages import NONCE_LENGTH, Selected, parse_card_order
 from hardwallet.records import PAYMENT, RETAIL, Record
+from hardwallet.riders import Rider
 from hardwallet.session import KnownCard, WalletSession
 from pos_terminal.errors import JournalFull
 from pos_terminal.ports import CardCertificate
@@ -62,7 +63,8 @@ class Phase(msgspec.Struct):
 @dataclass(slots=True)
 class Tap:
     """What happened. `recovered`: the record was on the card already; `carried`: records taken along for
-    others."""
+    others; `free`: a ride that costs nothing; `passenger`: 0, or the number of a further one for whom the
+    card paid; `rider`: the class of the card, once it is known."""
 
     outcome: Outcome
     reason: str = ""
@@ -73,6 +75,9 @@ class Tap:
     recovered: bool = False
     ratified: bool = False
     carried: int = 0
+    free: bool = False
+    passenger: int = 0
+    rider: Rider | None = None
     phases: dict[str, Phase] = field(default_factory=dict)
 
     @property
@@ -245,6 +250,18 @@ class Visit:
             self.present(now)
             self.session.prove(self.terminal.identity)
         self.proved = True
+
+    def authenticate(self, card: KnownCard) -> None:
+        """The card proves that it is the one of its certificate, by a fresh signature. Raises BridgeError,
+        WalletError."""
+        try:
+            self.session.authenticate(card, self.terminal.entropy(NONCE_LENGTH))
+        except CardRefused as refused:
+            if refused.sw == sw.UNKNOWN_INS:
+                raise CardMisbehaved(
+                    "the card is too old to prove itself; its holder gets a new one"
+                ) from None
+            raise
 
     def balance(self, now: int) -> int | None:
         """The balance, to show why it was not enough; None when the card has left."""

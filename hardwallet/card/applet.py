@@ -119,6 +119,7 @@ class Card:
             m.INS_EXCHANGE_CERTIFICATES: ((0,), (0, 1), self._exchange_certificates),
             m.INS_INTRODUCE: ((0,), (0,), self._introduce),
             m.INS_PROVE: ((0,), (0,), self._prove),
+            m.INS_INTERNAL_AUTHENTICATE: ((0,), (0,), self._authenticate),
             m.INS_PAY: ((0,), (0,), self._pay),
             m.INS_RATIFY: ((0,), (0,), self._ratify),
             m.INS_CHANGE_PIN: ((0,), (0,), self._change_pin),
@@ -362,6 +363,21 @@ class Card:
         if self._state.transit_count or self._state.transit_amount_fen:
             self._commit(self._state.changed(transit_count=0, transit_amount_fen=0))
         return b""
+
+    def _authenticate(self, command: Command, session: Session) -> bytes:
+        """The card proves itself: nothing changes, nothing is paid."""
+        _want_length(command.data, m.NONCE_LENGTH)
+        return self._sign(
+            m.card_proof_body(
+                self._suite.number,
+                self._flags(),
+                self._identity.scheme,
+                self._identity.card,
+                self._own_digest,
+                session.nonce,
+                command.data,
+            )
+        )
 
     # ------------------------------------------------------------------ PAY (section 9, in its order)
 

@@ -17,6 +17,7 @@ from hardwallet.certificates import (
     agreement_digest,
     signed,
 )
+from hardwallet.errors import SignatureInvalid
 from hardwallet.issuing import ACQUIRER, ISSUER
 from hardwallet.suites import SigningKey
 from hw_tests.bench import Bench, Terminal, done, flipped, refused
@@ -446,3 +447,61 @@ def terminal_may_prove_itself_after_its_payment(bench: Bench) -> None:
     record = bench.buy(10)
     done(bench.prove(bench.transit))
     assert done(bench.read(0, m.P1_NEXT_UNRATIFIED))[:160] == record.raw
+
+
+# ---------------------------------------------------------------------- INTERNAL AUTHENTICATE
+
+
+def answered(bench: Bench, challenge: bytes, reply: bytes, **changes: bytes | int) -> bool:
+    """Whether the reply is the certified key's signature over what the page says, or over that with
+    changes."""
+    named: dict[str, bytes | int] = {
+        "state": bench.selected.state,
+        "scheme": bench.bundle.scheme,
+        "card": bench.card,
+        "digest": bench.selected.certificate_digest,
+        "nonce": bench.selected.nonce,
+        "challenge": challenge,
+    } | changes
+    fields = [value if isinstance(value, bytes) else bytes((value,)) for value in named.values()]
+    body = bytes((0xD5, 1, bench.suite.number, 1)) + b"".join(fields)
+    assert len(body) == 57
+    try:
+        bench.suite.verifying_key(bench.certificate.public).verify(reply, body)
+    except SignatureInvalid:
+        return False
+    return True
+
+
+@case
+def card_proves_itself(bench: Bench) -> None:
+    """Over the terminal's challenge and its own nonce, both; nothing of it is good for another challenge."""
+
+    def run() -> None:
+        bench.select()
+        one, other = bench.entropy(16), bench.entropy(16)
+        reply = done(bench.send(m.INS_INTERNAL_AUTHENTICATE, one))
+        assert len(reply) == 64
+        assert answered(bench, one, reply)
+        assert not answered(bench, other, reply)
+        assert not answered(bench, one, reply, state=bench.selected.state ^ m.STATE_BLOCKED)
+        before = bench.selected.nonce
+        bench.select()
+        assert not answered(bench, one, reply)
+        assert answered(bench, one, reply, nonce=before)
+
+    bench.unchanged(run)
+
+
+@case
+def card_proves_its_state(bench: Bench) -> None:
+    """A blocked card says so under its signature."""
+    challenge = bench.entropy(16)
+    bench.order(m.KIND_BLOCK)
+    bench.select()
+    assert bench.selected.state & m.STATE_BLOCKED
+    assert answered(bench, challenge, done(bench.send(m.INS_INTERNAL_AUTHENTICATE, challenge)))
+    bench.order(m.KIND_UNBLOCK)
+    bench.select()
+    assert not bench.selected.state & m.STATE_BLOCKED
+    assert answered(bench, challenge, done(bench.send(m.INS_INTERNAL_AUTHENTICATE, challenge)))

@@ -11,6 +11,7 @@ LENGTHS = {
     m.INS_EXCHANGE_CERTIFICATES: (0, 162),
     m.INS_INTRODUCE: (162,),
     m.INS_PROVE: (72,),
+    m.INS_INTERNAL_AUTHENTICATE: (16,),
     m.INS_PAY: (58, 130, 210),
     m.INS_RATIFY: (12,),
     m.INS_CHANGE_PIN: (96,),
@@ -21,7 +22,7 @@ LENGTHS = {
     m.INS_LOAD: (122,),
     m.INS_ORDER: (125,),
 }
-MAY_BE_ASKED_BY_ANYONE = {m.INS_EXCHANGE_CERTIFICATES, m.INS_LOAD_CHALLENGE}
+MAY_BE_ASKED_BY_ANYONE = {m.INS_EXCHANGE_CERTIFICATES, m.INS_INTERNAL_AUTHENTICATE, m.INS_LOAD_CHALLENGE}
 
 
 @case
@@ -123,7 +124,9 @@ def random_bytes(bench: Bench) -> None:
 def random_bytes_after_a_proof(bench: Bench) -> None:
     """The same with the header of every command and noise for its data, in a proved session."""
     chance = random.Random(21)
-    spared = {m.INS_CHANGE_PIN} if bench.has_pin() else set()  # each would cost a try
+    spared = {m.INS_INTERNAL_AUTHENTICATE}  # to which any challenge is good
+    if bench.has_pin():
+        spared.add(m.INS_CHANGE_PIN)  # each would cost a try
 
     def run() -> None:
         for ins, lengths in LENGTHS.items():

@@ -198,7 +198,7 @@ CARD_CERTIFICATE: Final = [
     Field(1, "type", "2", one_of(xC3="card certificate")),
     Field(1, "version", "3", number),
     Field(1, "suite", "3", one_of(x01="international")),
-    Field(1, "class", "3", lambda raw: f"the card's tier, {raw[0]}"),
+    Field(1, "class", "3", lambda raw: f"tier {raw[0] & 15}, rider class {raw[0] >> 4}: an adult"),
     Field(4, "scheme", "3", "as in SELECT"),
     Field(4, "authority", "3", "the issuing operator that signed"),
     Field(8, "subject: card", "3", "the card's number, as in SELECT"),

@@ -149,7 +149,7 @@ def test_every_signed_type_of_the_code_is_in_the_table() -> None:
     """No type is shared, and none is missing on the page."""
     ours = [
         *(certificates.ROOT, certificates.OPERATOR, certificates.TERMINAL, certificates.CARD),
-        *(records.PAYMENT, records.LOAD, records.REFUND, messages.ALREADY_PAID_PROOF),
+        *(records.PAYMENT, records.LOAD, records.REFUND, messages.ALREADY_PAID_PROOF, messages.CARD_PROOF),
         *(messages.RETAIL_PROOF, messages.TERMINAL_PROOF, messages.LOAD_ORDER, messages.CARD_ORDER),
         *(messages.REFUND_ORDER, authorities.AUTHORITY_LIST, denylist.DENYLIST),
     ]
@@ -175,6 +175,7 @@ def test_every_class_and_kind_has_a_vector() -> None:
     assert {one["fields"]["outcome"] for one in vectors("proofs") if one["type"] == "d4"} == {"02", "03"}
     classes = {(one["type"], one["fields"]["class"]) for one in vectors("certificates")}
     assert classes >= {("c0", "00"), ("c1", "01"), ("c1", "02"), ("c2", "01"), ("c2", "02")}
+    assert {klass for kind, klass in classes if kind == "c3"} == {"05", "15"}
     amounts = {one["fields"]["amount"] for one in vectors("orders") if one["type"] == "f1"}
     assert "00000000" in amounts
     assert len(amounts) == 2
@@ -219,6 +220,7 @@ def test_the_pages_layouts_hold_together() -> None:
         "sale": 58,
         "READ STATE": 69,
         "D4": 119,
+        "D5": 57,
         "E1": 178,
         "E2": 40,
         "E4": 72,
@@ -279,6 +281,7 @@ def test_keys_are_those_that_sign() -> None:
         "retail terminal": keys["shop"],
         "transit terminal": keys["bus"],
         "card": keys["card"],
+        "card of a student": keys["student"],
     }
 
 

@@ -30,6 +30,7 @@ from hardwallet.certificates import (
 )
 from hardwallet.issuing import ACQUIRER, ISSUER, create_scheme, open_scheme
 from hardwallet.limits import tiers
+from hardwallet.riders import Rider
 from hardwallet.suites import GM, INTERNATIONAL, AgreementKey, SigningKey, Suite, suite_by_number
 from pos_terminal.terminal import Fare, ride_reference
 
@@ -87,6 +88,8 @@ class Maker:
             self.bus = scheme.new_terminal(CLASS_TRANSIT, 8, self.bus_key.public, NOW)
             self.identity: CardIdentity
             self.identity, memory = scheme.new_card(TIER, NOW)
+        with open_scheme(folder, b"vectors", self.stream("student"), deterministic=True) as scheme:
+            self.student, _ = scheme.new_card(TIER, NOW, rider=Rider.STUDENT)
         self.card = Card(self.identity, memory, self.stream("card"))
         self.card.power_on()
         self.number = self.identity.card
@@ -183,6 +186,8 @@ class Maker:
         """Private scalars and public keys."""
         for name, key in self.keys().items():
             self.add("keys", name=name, scalar=key.scalar().hex(), public=key.public.hex())
+        student = self.student.signing
+        self.add("keys", name="student", scalar=student.scalar().hex(), public=student.public.hex())
         agreement = self.identity.agreement
         self.add("keys", name="agreement", scalar=agreement.scalar().hex(), public=agreement.public.hex())
 
@@ -225,6 +230,10 @@ class Maker:
                 *("card", card, "issuer", "c3", f"{TIER:02x}", ISSUER.hex()),
                 *((ISSUER + b"\0\0\0\1").hex() + "00" * 4, self.identity.signing.public),
             ),
+            (
+                *("card of a student", self.student.certificate, "issuer", "c3", f"1{TIER:x}", ISSUER.hex()),
+                *((ISSUER + b"\0\0\0\2").hex() + "00" * 4, self.student.signing.public),
+            ),
         ]
         for name, certificate, by, kind, klass, authority, subject, public in rows:
             fields = {
@@ -241,7 +250,8 @@ class Maker:
                 "signature public key": public.hex(),
             }
             if kind == "c3":
-                agreement = self.suite.hash(b"\xa0" + self.identity.agreement.public).hex()
+                owner = self.student if name == "card of a student" else self.identity
+                agreement = self.suite.hash(b"\xa0" + owner.agreement.public).hex()
                 fields["card certificates only"] = agreement[:32]
             self.signed("certificates", name, "certificate", by, fields, certificate.to_bytes())
 
@@ -330,6 +340,11 @@ class Maker:
             ("card", self.number),
         ]
         wanted = self.hashed("transit reference", parts, 12)
+        routed = Fare(200, b"B042", 20_261_119, 3, "7\0out")
+        further = [("passenger", b"\x02"), ("route", b"7\0out")]
+        companion = self.hashed("transit reference of a further passenger", parts + further, 12)
+        if companion != ride_reference(self.suite.hash, routed, self.number, 2):
+            raise RuntimeError("the code's reference of a further passenger is not that of the page")
         if (named, bound, wanted) != (ours, self.identity.certificate.agreement_digest, ride):
             raise RuntimeError("the code's digests are not those of the page")
 
@@ -442,6 +457,23 @@ class Maker:
         self.prove(self.bus, self.bus_key)
         self.send("READ RECORD", m.INS_READ_RECORD, raw[24:28])
         self.read_state()
+        self.authenticate()
+
+    def authenticate(self) -> None:
+        """The card proves itself to the bus."""
+        challenge = self.stream("challenge")(16)
+        signature = self.send("INTERNAL AUTHENTICATE", m.INS_INTERNAL_AUTHENTICATE, challenge)
+        body = m.card_proof_body(
+            *(self.suite.number, 0, self.scheme, self.number, self.digest, self.nonce, challenge)
+        )
+        fields = {
+            **self.proof_fields("d5"),
+            "state": "00",
+            "certificate digest": self.digest.hex(),
+            "card nonce": self.nonce.hex(),
+            "challenge": challenge.hex(),
+        }
+        self.signed("proofs", "INTERNAL AUTHENTICATE", "D5", "card", fields, body + signature)
 
     def found(self, name: str, outcome: int, record: bytes, reference: bytes) -> None:
         """The same ride again, and the card's fresh proof."""

@@ -27,6 +27,12 @@ TerminalError
 │   ├── PrinterAway     it does not answer: off, unplugged, or another address
 │   ├── PrinterStuck    it takes no more bytes within the time
 │   └── PrinterNotReady it says that its paper is out, its cover open, or something else is wrong
+├── FaresError          lines, stops and fares
+│   ├── FaresRefused    a fare file or GTFS feed that can't be used; says where
+│   └── NoSuchFare      a line, direction, stop or fare that the network does not have
+├── RunError            a run of a bus
+│   ├── NoRun           no run is under way; begin one first
+│   └── RunUnderWay     the run before has to be ended first
 └── JournalError        the terminal's durable store
     ├── JournalBusy     another process holds it
     ├── JournalDamaged  it does not hold what was written to it
@@ -154,6 +160,30 @@ class PrinterStuck(PrinterError):
 
 class PrinterNotReady(PrinterError):
     """It says that its paper is out, its cover open, or something else is wrong."""
+
+
+class FaresError(TerminalError):
+    """Lines, stops and fares."""
+
+
+class FaresRefused(FaresError):
+    """A fare file or GTFS feed that can't be used. The message says where."""
+
+
+class NoSuchFare(FaresError):
+    """A line, direction, stop or fare that the network does not have."""
+
+
+class RunError(TerminalError):
+    """A run of a bus."""
+
+
+class NoRun(RunError):
+    """No run is under way; begin one first."""
+
+
+class RunUnderWay(RunError):
+    """The run before has to be ended first."""
 
 
 class JournalError(TerminalError):

@@ -462,7 +462,8 @@ def answered(bench: Bench, challenge: bytes, reply: bytes, **changes: bytes | in
         "digest": bench.selected.certificate_digest,
         "nonce": bench.selected.nonce,
         "challenge": challenge,
-    } | changes
+    }
+    named |= changes
     fields = [value if isinstance(value, bytes) else bytes((value,)) for value in named.values()]
     body = bytes((0xD5, 1, bench.suite.number, 1)) + b"".join(fields)
     assert len(body) == 57

@@ -159,7 +159,7 @@ def test_giving_a_sale_up(world: World) -> None:
     assert states == [(1_250, "paid_not_granted"), (300, "granted")]
     number = str(world.status()["sales"][0]["number"])
     assert "PAID, NOT GRANTED" in world.call("pos", "receipt", number, "--terminal", "till").out
-    assert "已付款，未交付" in world.call("pos", "receipt", number, "--terminal", "till", "--lang", "zh").out
+    assert "已付款，未放行" in world.call("pos", "receipt", number, "--terminal", "till", "--lang", "zh").out
 
 
 def refund(

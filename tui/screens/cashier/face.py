@@ -1,0 +1,97 @@
+"""The till's view in a place of any size: the amount as big as it can be, every word whole. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from tui.screens.bus import big
+from tui.screens.bus.layout import wrap
+from tui.screens.cashier.desk import View
+from tui.text import columns
+
+LARGEST: Final = 4
+"""Columns of the largest dot: more is read from across the street."""
+_PADDING: Final = 2
+_GAP: Final = 4
+_LEAST_FIGURES: Final = "000.00"
+"""The first digits already stand where those of a common amount do."""
+
+_PICTURES: Final[Mapping[str, big.Dots]] = {
+    "✓": big.APPROVED,
+    "✗": big.REFUSED,
+    "↻": big.AGAIN,
+    "=": big.ALREADY,
+    ">": big.CARD,
+    "…": big.BUSY,
+    "*": big.PIN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, exactly as wide as the place. `strong`: the word, to be set off."""
+
+    text: str
+    strong: bool = False
+
+
+@lru_cache(maxsize=32)
+def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
+    """`height` rows of `width` columns."""
+    if width < 1 or height < 1:
+        return ()
+    inside = max(1, width - 2 * _PADDING)
+    words = [line for sentence in view.lines for line in wrap(sentence, inside)]
+    head = "  ".join(part for part in (view.symbol, view.word) if part)
+    for block in _blocks(view, inside):
+        for air in (1, 0):
+            rows = _rows(view.label, block, head, words, inside, air)
+            if len(rows) <= height and columns(head) <= inside:
+                return _fill(rows, width, height)
+    figures = f"{view.label} {view.figures}" if view.figures else ""
+    plain = [Row(line, strong=True) for line in wrap(head, inside)]
+    plain += [Row(line) for line in (*wrap(figures, inside), *words)]
+    return _fill(plain[:height], width, height)
+
+
+def _blocks(view: View, width: int) -> Iterator[list[str]]:
+    """The picture and the figures, from the largest dots down; then figures alone, then nothing."""
+    picture = _PICTURES.get(view.symbol)
+    for scale in range(LARGEST, 0, -1):
+        figures = _figures(view, scale)
+        parts = [*([big.draw(picture, scale)] if picture is not None else []), *figures]
+        for chosen in (parts, figures):
+            block = big.beside(chosen, _GAP)
+            if block and max(map(columns, block)) <= width:
+                yield block
+    yield []
+
+
+def _figures(view: View, scale: int) -> list[list[str]]:
+    if not view.figures:
+        return []
+    drawn = big.draw(big.figures(view.figures), scale)
+    least = big.size(big.figures(_LEAST_FIGURES), scale)[0] if not view.symbol else 0
+    return [[line.rjust(least) for line in drawn]]
+
+
+def _rows(label: str, block: list[str], head: str, words: list[str], width: int, air: int) -> list[Row]:
+    gap = [Row("")] * air
+    rows = [Row(label), *gap] if label else []
+    rows += [Row(_centred(line, max(map(columns, block)))) for line in block]
+    rows += [*(gap if block else []), Row(head, strong=True)]
+    return [*rows, *gap, *map(Row, words)] if words else rows
+
+
+def _fill(rows: list[Row], width: int, height: int) -> tuple[Row, ...]:
+    above = (height - len(rows)) // 2
+    below = height - len(rows) - above
+    empty = Row(" " * width)
+    centred = [Row(_centred(row.text, width), row.strong) for row in rows]
+    return (*[empty] * above, *centred, *[empty] * below)
+
+
+def _centred(line: str, width: int) -> str:
+    space = max(0, width - columns(line))
+    return " " * (space // 2) + line + " " * (space - space // 2)

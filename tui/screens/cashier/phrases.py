@@ -1,0 +1,277 @@
+"""What a till says of sales, refunds and cards: whole sentences and short cells, said anew each time."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from fleet.history import Row, Show
+from hardwallet.records import LOAD, PAYMENT, REFUND
+from offline_sync.outbox import RowState
+from pos_terminal.inquiry import Inquiry, Line
+from pos_terminal.receipts import record_code
+from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
+from tui.text import LOCAL_ZONE, say, told, yuan
+
+Say = Callable[[], str]
+
+CARD_SHOWN: Final = 4
+"""Bytes of a card's number that are told to people: its end."""
+
+
+def card_end(card: bytes) -> str:
+    """A card (8 bytes) as people tell it from another: the last eight digits."""
+    return f"…{card[-CARD_SHOWN:].hex()}"
+
+
+def short_time(time_s: int) -> str:
+    """Month, day and minute."""
+    return datetime.fromtimestamp(time_s, LOCAL_ZONE).strftime("%m-%d %H:%M")
+
+
+def _refunded() -> str:
+    # fits: 14
+    return say("refunded")
+
+
+def _refund_open() -> str:
+    # fits: 14
+    return say("not known yet")
+
+
+def _not_refunded() -> str:
+    # fits: 14
+    return say("not refunded")
+
+
+_REFUND_STATES: Final[Mapping[SaleState, Say]] = {
+    SaleState.GRANTED: _refunded,
+    SaleState.UNRESOLVED: _refund_open,
+    SaleState.DECLINED: _not_refunded,
+}
+
+
+def _open() -> str:
+    # fits: 14
+    return say("not paid")
+
+
+def _unresolved() -> str:
+    # fits: 14
+    return say("unfinished")
+
+
+def _paid() -> str:
+    # fits: 14
+    return say("paid")
+
+
+def _given_up() -> str:
+    # fits: 14
+    return say("given up")
+
+
+def _not_granted() -> str:
+    # fits: 14
+    return say("to be returned")
+
+
+_STATES: Final[Mapping[SaleState, Say]] = {
+    SaleState.OPEN: _open,
+    SaleState.UNRESOLVED: _unresolved,
+    SaleState.GRANTED: _paid,
+    SaleState.DECLINED: _open,
+    SaleState.GIVEN_UP: _given_up,
+    SaleState.PAID_NOT_GRANTED: _not_granted,
+}
+
+
+def state_word(sale: Sale) -> str:
+    """What has become of a sale or a refund."""
+    if sale.profile == REFUND_PROFILE:
+        return _REFUND_STATES.get(sale.state, _STATES[sale.state])()
+    return _STATES[sale.state]()
+
+
+def _queued() -> str:
+    # fits: 14
+    return say("↑ waits")
+
+
+def _sending() -> str:
+    # fits: 14
+    return say("↑ is sent now")
+
+
+def _acknowledged() -> str:
+    # fits: 14
+    return say("✓ acknowledged")
+
+
+def _review() -> str:
+    # fits: 14
+    return say("! to review")
+
+
+def _damaged() -> str:
+    # fits: 14
+    return say("! damaged")
+
+
+_QUEUE: Final[Mapping[RowState, Say]] = {
+    RowState.QUEUED: _queued,
+    RowState.SENDING: _sending,
+    RowState.ACKNOWLEDGED: _acknowledged,
+    RowState.NEEDS_REVIEW: _review,
+    RowState.DAMAGED: _damaged,
+}
+
+
+def queue_word(state: RowState) -> str:
+    """How far a sale is on its way to clearing, with a mark."""
+    return _QUEUE[state]()
+
+
+_SHOWS: Final[Mapping[Show, Say]] = {
+    Show.ALL: lambda: say("All"),
+    Show.UNFINISHED: lambda: say("Unfinished"),
+    Show.QUEUED: lambda: say("Waiting to be sent"),
+    Show.SENDING: lambda: say("Being sent now"),
+    Show.ACKNOWLEDGED: lambda: say("Acknowledged by clearing"),
+    Show.REVIEW: lambda: say("Needs review"),
+    Show.GIVEN_UP: lambda: say("Given up"),
+    Show.NOT_GRANTED: lambda: say("Paid, not granted"),
+    Show.REFUNDS: lambda: say("Refunds"),
+    Show.NOT_PAID: lambda: say("Not paid"),
+}
+
+
+def show_words(show: Show) -> str:
+    """A filter of the history."""
+    return _SHOWS[show]()
+
+
+def row_heads() -> tuple[str, ...]:
+    """What stands over the columns of the history."""
+    return (
+        say("Number"),
+        say("Time"),
+        say("What"),
+        say("Amount"),
+        say("State"),
+        say("Clearing"),
+        say("Card"),
+        say("Code"),
+    )
+
+
+def row_cells(row: Row) -> tuple[str, ...]:
+    """A row of the history, a cell for each of `row_heads`."""
+    sale = row.sale
+    if sale is None:
+        return (
+            "",
+            short_time(row.time_s),
+            say("entry {index}", index=row.index),
+            "",
+            "",
+            queue_word(row.queue),
+            "",
+            "",
+        )
+    code = record_code(row.record) if row.record is not None else ""
+    return (
+        str(sale.transaction),
+        short_time(row.time_s),
+        _what(row),
+        yuan(-sale.amount_fen if row.is_refund else sale.amount_fen),
+        state_word(sale),
+        queue_word(row.queue),
+        card_end(sale.card) if sale.card else "",
+        code,
+    )
+
+
+def _what(row: Row) -> str:
+    if row.is_refund:
+        # fits: 12
+        return say("refund")
+    if row.refunded_fen:
+        # fits: 12
+        return say("part back") if row.sale and row.refunded_fen < row.sale.amount_fen else say("all back")
+    # fits: 12
+    return say("payment")
+
+
+def row_sentences(row: Row) -> list[str]:
+    """All that is to be told about a row besides its cells and its receipt."""
+    sale = row.sale
+    if sale is None:
+        return [say("This entry of the journal is damaged; it is kept, and sent as damaged.")]
+    sentences = []
+    if sale.reason:
+        sentences.append(say("Reason: {reason}.", reason=told(sale.reason).rstrip(".。")))
+    if row.refunded_fen:
+        sentences.append(say("Refunded of it: CNY {amount}.", amount=yuan(row.refunded_fen)))
+    if row.rejection:
+        sentences.append(say("Clearing did not book it: {reason}.", reason=told(row.rejection).rstrip(".。")))
+    if row.record is None:
+        sentences.append(say("There is no receipt: the card signed nothing for this sale."))
+    return sentences
+
+
+_KINDS: Final[Mapping[int, Say]] = {
+    PAYMENT: lambda: say("payment"),
+    LOAD: lambda: say("load"),
+    REFUND: lambda: say("refund"),
+}
+
+
+def line_heads() -> tuple[str, ...]:
+    """What stands over the columns of a card's records."""
+    return (say("Sequence"), say("Time"), say("What"), say("Amount"), say("At this till"))
+
+
+def line_cells(line: Line) -> tuple[str, ...]:
+    """One record of a card, a cell for each of `line_heads`."""
+    record = line.record
+    return (
+        str(record.sequence),
+        short_time(record.time_s),
+        _KINDS[record.kind](),
+        yuan(record.amount_fen),
+        told(line.answer.words) if line.answer is not None else "",
+    )
+
+
+def inquiry_sentences(found: Inquiry) -> list[str]:
+    """What is to be told about a card, its records apart."""
+    sentences = [say("Card {card}", card=found.card.hex())] if found.card else [say("The card was not read.")]
+    if found.balance_fen is not None:
+        sentences.append(say("Balance: CNY {amount}", amount=yuan(found.balance_fen)))
+    if found.blocked:
+        sentences.append(say("The card is blocked by its issuer."))
+    if found.denied:
+        sentences.append(say("The card is on its issuer's denylist."))
+    sentences += [unfinished_words(sale) for sale in found.unfinished]
+    if found.reason:
+        sentences.append(say("Not read to the end: {reason}.", reason=told(found.reason).rstrip(".。")))
+    if not found.lines and not found.reason:
+        sentences.append(say("The card has paid nothing yet."))
+    return sentences
+
+
+def unfinished_words(sale: Sale) -> str:
+    """An unresolved sale or refund, and its card."""
+    values = {"number": sale.transaction, "amount": yuan(sale.amount_fen), "card": card_end(sale.card)}
+    if sale.profile == REFUND_PROFILE:
+        return say("Refund {number}, CNY {amount}, card {card}: not known yet.", **values)
+    return say("Sale {number}, CNY {amount}, card {card}: not known yet.", **values)
+
+
+REASONS: Final[tuple[Say, ...]] = (
+    lambda: say("The customer left with the card"),
+    lambda: say("The card can't be read any more"),
+    lambda: say("The customer pays in another way"),
+    lambda: say("The amount was wrong"),
+)
+"""Why sales are given up, mostly. Kept in the journal as they are said."""

@@ -8,7 +8,8 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from fleet.playground import Playground, TearPlace
 from textual import events
@@ -101,7 +102,7 @@ def _keys_of_the_program() -> tuple[Key, ...]:
         Key(
             "f4",
             "F4",
-            "bell",
+            "mute",
             # fits: 12
             lambda: say("bell"),
             lambda: say("Turn the bell off and on."),
@@ -356,7 +357,7 @@ class StationApp(App[int]):
         for screen in self._open_screens():
             self.tell_bars_of(screen)
 
-    def tell_bars_of(self, screen: Screen[object]) -> None:
+    def tell_bars_of(self, screen: Screen[Any]) -> None:
         """Gives the present status to the bars of one screen."""
         now_s = self.backing.clock()
         for bar in screen.query(StatusBar):
@@ -375,12 +376,12 @@ class StationApp(App[int]):
         self.tell_bars()
         self._wait_for_the_minute()
 
-    def _open_screens(self) -> list[Screen[object]]:
+    def _open_screens(self) -> list[Screen[Any]]:
         return [screen for screen in self.screen_stack if screen.is_mounted]
 
     # ----------------------------------------------------------------------------------------- keys
 
-    def keys_now(self, screen: Screen[object]) -> Iterator[tuple[Key, str]]:
+    def keys_now(self, screen: Screen[Any]) -> Iterator[tuple[Key, str]]:
         """The keys that do something now, each with its action as a click may run it."""
         for owner, name in ((screen, "screen"), (self, "app")):
             for key in getattr(owner, "KEYS", ()):
@@ -444,7 +445,7 @@ class StationApp(App[int]):
         names = list(themes.THEMES)
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
 
-    def action_bell(self) -> None:
+    def action_mute(self) -> None:
         """F4."""
         self.muted = not self.muted
         self._beeps = []
@@ -480,12 +481,9 @@ class StationApp(App[int]):
                 world.set_tear(self.tear)
                 self._tell_world()
 
-        title: Callable[[], str] = lambda: say("Where is the next card taken away?")  # noqa: E731
+        words = [partial(tear_word, place) for place in places]
         self.push_screen(
-            Choose(
-                title, [lambda place=place: tear_word(place) for place in places], places.index(self.tear)
-            ),
-            chosen,
+            Choose(lambda: say("Where is the next card taken away?"), words, places.index(self.tear)), chosen
         )
 
     def _tear_is_used_up(self) -> None:

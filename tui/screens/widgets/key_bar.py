@@ -1,7 +1,7 @@
 """The bar of keys: what can be done now, by key and by mouse, in as many lines as it takes, two at most."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual import events
 from textual.content import Content
@@ -55,7 +55,7 @@ class KeyBar(Static, Worded):
         self._shown = []
         self._follow()
 
-    def _follow(self, _screen: Screen[object] | None = None) -> None:
+    def _follow(self, _screen: Screen[Any] | None = None) -> None:
         app = cast("StationApp", self.app)
         shown = [
             (key.shown, key.word(), action) for key, action in app.keys_now(self.screen) if not key.quiet

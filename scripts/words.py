@@ -18,12 +18,13 @@ import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from tui.help import paragraphs
 from tui.text import columns
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
@@ -54,6 +55,8 @@ _PLACES: Final = (
     ("tui/", "commands"),
     ("pos_terminal/", "paper"),
 )
+HELP_OPTION: Final = "Show this message and exit."
+"""The help of --help, which typer writes."""
 _FITS: Final = re.compile(r"#\s*fits:\s*(?P<columns>\d+)(?P<values>(?:\s+\w+=\S+)*)\s*$")
 _LANGUAGE: Final = "zh_CN"
 _WIDTH: Final = 100
@@ -112,9 +115,11 @@ def domain_of(path: str) -> str | None:
     return next((domain for start, domain in _PLACES if path.startswith(start)), None)
 
 
-def find(root: Path) -> Found:
-    """What all code under `root` says."""
+def find(root: Path, command: object = None) -> Found:
+    """What all code under `root` says, and the help of a command line's commands."""
     found = Found()
+    for text, place in help_texts(command):
+        found.add("commands", text, place)
     for package in sorted(set(LOCALES.values())):
         for path in sorted((root / package).rglob("*.py")):
             name = path.relative_to(root).as_posix()
@@ -122,6 +127,24 @@ def find(root: Path) -> Found:
             if domain is not None:
                 read_source(found, domain, name, path.read_text(encoding="utf-8"))
     return found
+
+
+def help_texts(command: Any, words: str = "") -> Iterator[tuple[str, str]]:
+    """The paragraphs and options of every help page below a command of typer's, with the words typed for it.
+
+    Examples are typed as they are in every language; what typer adds itself is said in tui/help.py.
+    """
+    if command is None:
+        return
+    place = f"{words} --help".strip()
+    for text in paragraphs(command.help) + paragraphs(command.epilog):
+        if not text.startswith("Example: "):
+            yield text, place
+    for parameter in command.params:
+        yield from ((text, place) for text in paragraphs(parameter.help))
+    yield HELP_OPTION, place
+    for name, below in getattr(command, "commands", {}).items():
+        yield from help_texts(below, f"{words} {name}".strip())
 
 
 def read_source(found: Found, domain: str, path: str, source: str) -> None:
@@ -409,6 +432,15 @@ def readable(path: Path) -> gettext.GNUTranslations:
         return gettext.GNUTranslations(stream)
 
 
+def program() -> object:
+    """The command line, as typer has it."""
+    import typer
+
+    from tui.cli import app
+
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Updates or checks; 1 when a check finds something, 2 for bad usage."""
     work, *named = arguments or [""]
@@ -416,7 +448,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"usage: python -m scripts.words update|check [{'|'.join(LOCALES)} …]", file=sys.stderr)
         return 2
     domains = named or list(LOCALES)
-    found = find(REPOSITORY)
+    found = find(REPOSITORY, program())
     if work == "update":
         for path in update(REPOSITORY, domains, found):
             print(f"changed: {path.relative_to(REPOSITORY)}")

@@ -37,8 +37,10 @@ from tui.errors import (
     kind,
     message,
 )
+from tui.help import refusal, speak
 from tui.interrupt import Stopped
-from tui.text import harmless, say
+from tui.languages import OPTION, of_arguments, of_environment
+from tui.text import harmless, language, say, set_language
 
 PROGRAM = "hardwallet"
 _NUMBER_LIKE = re.compile(r"-[\d.]")
@@ -71,6 +73,14 @@ def _program(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
     ] = False,
+    _language: Annotated[  # read by `main` before anything else, so that help is in that language too
+        str | None,
+        typer.Option(
+            OPTION,
+            metavar="en|zh",
+            help="Language, English or Chinese. Default: as LANGUAGE, LC_ALL, LC_MESSAGES or LANG say.",
+        ),
+    ] = None,
 ) -> None:
     """Offline hard wallets: cards, terminals and clearing that work with no network."""
 
@@ -92,11 +102,19 @@ app.add_typer(trace.app, name="trace")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code."""
+    """Runs a command and returns its exit code.
+
+    With --json all is English: programs read it (docs/adr/0033-words-through-gettext.md).
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
     as_json = "--json" in given or "--jsonl" in given
+    before = language()
+    set_language("en" if as_json else of_environment(os.environ))
     try:
+        chosen = of_arguments(given)
+        if chosen is not None and not as_json:
+            set_language(chosen)
         code = _run(given)
         sys.stdout.flush()
         return code
@@ -114,10 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     finally:
         _settle_stdout()
+        set_language(before)
 
 
 def _run(given: list[str]) -> int:
-    code = app(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+    program = typer.main.get_command(app)
+    if language() != "en":
+        speak(program)
+    code = program.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     if code == EXIT_STOPPED:  # what typer makes of KeyboardInterrupt
         raise KeyboardInterrupt
     return code if isinstance(code, int) else EXIT_OK
@@ -128,7 +150,7 @@ def _usage(error: typer.TyperException) -> tuple[str, str]:
     option = getattr(error, "option_name", "")
     if isinstance(option, str) and _NUMBER_LIKE.match(option):
         return "bad_amount", say("'{given}' is not an amount; write it in yuan, like 12.50", given=option)
-    text = harmless(" ".join(error.format_message().split())) or say("a command is missing")
+    text = refusal(harmless(" ".join(error.format_message().split()))) or say("a command is missing")
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", PROGRAM)
     return "bad_usage", say("{text} ('{path} --help' explains)", text=text, path=path)

@@ -11,7 +11,7 @@ import typer
 from tui.errors import BadUsage, CommandError
 from tui.options import SuiteName, suite_by_name
 from tui.output import report
-from tui.text import say
+from tui.text import say, told
 
 _ENTROPY = os.urandom
 
@@ -41,8 +41,9 @@ def demo(
     """Cards pay terminals that have no network; what goes wrong on the way costs nothing; the money arrives.
 
     Without --reader the story needs no hardware: a simulated card stands in a virtual reader of a pcscd of
-    its own, and
-    where that cannot run, in an in-process reader. Example: hardwallet demo
+    its own, and where that cannot run, in an in-process reader.
+
+    Example: hardwallet demo
     """
     if reader is not None:
         _on_reader(reader, scheme, key_file, as_json=as_json)
@@ -56,7 +57,7 @@ def demo(
         if usable:
             raise typer.Exit(private_pcscd.run_inside([sys.executable, "-m", "tui", *sys.argv[1:]]))
         sys.stderr.write(
-            say("pcscd can't be used here, so the in-process reader is: {why}", why=reason) + "\n"
+            say("pcscd can't be used here, so the in-process reader is: {why}", why=told(reason)) + "\n"
         )
     _tell(suite, in_process=in_process or not private_pcscd.inside(), as_json=as_json)
 
@@ -110,8 +111,8 @@ def _on_reader(uri: str, scheme: Path | None, key_file: Path | None, *, as_json:
         )
     opened = open_reader(uri, simulated_card=SimulatedCard)
     try:
-        told = (lambda _step: None) if as_json else write_step
-        steps = tell_on_reader(opened, scheme, key_file, system_clock, _ENTROPY, told)
+        write = (lambda _step: None) if as_json else write_step
+        steps = tell_on_reader(opened, scheme, key_file, system_clock, _ENTROPY, write)
     finally:
         opened.close()
     stack = "sim" if uri.startswith("sim:") else "pcsc"
@@ -120,6 +121,6 @@ def _on_reader(uri: str, scheme: Path | None, key_file: Path | None, *, as_json:
         "steps": steps_data(steps),
         "left_out": list(LEFT_OUT),
     }
-    report(data, [say("Left out on a reader:"), *(f"  - {text}" for text in LEFT_OUT)], as_json=as_json)
+    report(data, [say("Left out on a reader:"), *(f"  - {told(text)}" for text in LEFT_OUT)], as_json=as_json)
     if not all(step.ok for step in steps):
         raise CommandError(say("the story did not hold; the lines marked ✗ say where"))

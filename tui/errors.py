@@ -4,6 +4,7 @@ CommandError            exit 1
 └── BadUsage            exit 2
 """
 
+import errno
 import os
 import re
 
@@ -11,7 +12,7 @@ from firmware_bridge.errors import BadReaderUri, BridgeError
 from hardwallet.errors import WalletError
 from offline_sync.errors import SyncError
 from pos_terminal.errors import BadAmount, TerminalError
-from tui.text import harmless, say
+from tui.text import harmless, say, told
 
 EXIT_OK = 0
 EXIT_REFUSED = 1
@@ -54,9 +55,30 @@ def message(error: BaseException) -> str:
         return say("an argument or a variable holds text that can't be used here; write it in UTF-8")
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
-            return harmless(say("the system refused: {why}", why=error.strerror))
+            return harmless(say("the system refused: {why}", why=system_words(error)))
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
         return harmless(
-            say("{name}: {why}; check the path and its permissions", name=name, why=error.strerror)
+            say("{name}: {why}; check the path and its permissions", name=name, why=system_words(error))
         )
-    return harmless(str(error)) or type(error).__name__
+    text = str(error) if isinstance(error, CommandError) else told(str(error))
+    return harmless(text) or type(error).__name__
+
+
+def system_words(error: OSError) -> str:
+    """Why the system refused; in its own words where it is none of the usual reasons."""
+    words = {
+        errno.ENOENT: say("No such file or directory"),
+        errno.EEXIST: say("File exists"),
+        errno.EACCES: say("Permission denied"),
+        errno.EPERM: say("Operation not permitted"),
+        errno.ENOTDIR: say("Not a directory"),
+        errno.EISDIR: say("Is a directory"),
+        errno.ENOTEMPTY: say("Directory not empty"),
+        errno.ENOSPC: say("No space left on device"),
+        errno.EROFS: say("Read-only file system"),
+        errno.EIO: say("Input/output error"),
+        errno.EMFILE: say("Too many open files"),
+        errno.EADDRINUSE: say("Address already in use"),
+        errno.ECONNREFUSED: say("Connection refused"),
+    }
+    return words.get(error.errno or 0, error.strerror or "")

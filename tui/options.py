@@ -62,7 +62,10 @@ TraceFile = Annotated[
 PinFile = Annotated[
     Path | None, typer.Option("--pin-file", metavar="FILE", help="File of mode 0600 with the PIN.")
 ]
-Language = Annotated[str, typer.Option("--lang", metavar="en|zh", help="Language of the receipt.")]
+Language = Annotated[
+    str | None,
+    typer.Option("--lang", metavar="en|zh", help="Language of the receipt. Default: the program's."),
+]
 
 SuiteName = Annotated[
     str,

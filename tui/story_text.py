@@ -1,12 +1,13 @@
 """The story of `hardwallet demo` as text and as data."""
 
 import sys
-import textwrap
 from collections.abc import Sequence
 
 from fleet.telling import Step, Story, TapLine
 from hardwallet.suites import GM
-from tui.text import say
+from tui.help import wrapped
+from tui.terms import term
+from tui.text import columns, say, told
 
 _WIDTH = 100
 
@@ -18,33 +19,36 @@ def write_step(step: Step) -> None:
 
 
 def _step_lines(step: Step) -> list[str]:
-    lines = [f"{step.id}. {step.title}", ""]
+    lines = [f"{step.id}. {told(step.title)}", ""]
     for text in step.text:
         lines += [
-            line
+            f"   {line}" if line else ""
             for part in text.split("\n")
-            for line in (textwrap.wrap(part, _WIDTH, initial_indent="   ", subsequent_indent="   ") or [""])
+            for line in wrapped(told(part), _WIDTH - 3)
         ]
     if step.taps:
         lines += ["", *_tap_lines(step.taps)]
     lines.append("")
-    lines += [f"   {'✓' if held else '✗'} {claim}" for claim, held in step.checks]
+    lines += [f"   {'✓' if held else '✗'} {told(claim)}" for claim, held in step.checks]
     return lines
 
 
 def _tap_lines(taps: Sequence[TapLine]) -> list[str]:
     """Two rows a tap: host time as measured, air and card time as modelled."""
+    measured, modelled = say("measured, host"), say("modelled, J3R180")
+    width = max(columns(measured), columns(modelled))
     lines = []
     for line in taps:
-        lines.append(f"   {line.what}: {line.outcome}")
-        lines.append(f"      {say('measured, host')}   {_phases(line.phases_ms)}")
-        if any(line.modelled_ms.values()):
-            lines.append(f"      {say('modelled, J3R180')} {_phases(line.modelled_ms)}")
+        lines.append(f"   {told(line.what)}: {told(line.outcome)}")
+        rows = [(measured, line.phases_ms)]
+        rows += [(modelled, line.modelled_ms)] if any(line.modelled_ms.values()) else []
+        for name, phases_ms in rows:
+            lines.append(f"      {name}{' ' * (width - columns(name))} {_phases(phases_ms)}")
     return lines
 
 
 def _phases(phases_ms: dict[str, float]) -> str:
-    shown = [f"{name} {value:.1f}" for name, value in phases_ms.items() if value >= 0.05]
+    shown = [f"{term(name)} {value:.1f}" for name, value in phases_ms.items() if value >= 0.05]
     return "  ".join(shown) + f"  = {sum(phases_ms.values()):.1f} ms"
 
 

@@ -77,6 +77,16 @@ def say(template: str, /, **values: object) -> str:
     return found.format(**values) if values else found
 
 
+def catalogued(text: str) -> str:
+    """A text of the command line's help in the chosen language: those are gathered from the commands."""
+    return _words.said.gettext(text) if text else text
+
+
+def sentences(*parts: str) -> str:
+    """Whole sentences one after the other: English ones with a space between, Chinese ones without."""
+    return (" " if _words.language == "en" else "").join(filter(None, parts))
+
+
 def told(sentence: str) -> str:
     """A finished English sentence of a lower layer (an error, a reason) in the chosen language."""
     words = _words
@@ -88,6 +98,11 @@ def told(sentence: str) -> str:
 def yuan(amount_fen: int) -> str:
     """An amount for people: `12.50`."""
     return format_amount(amount_fen)
+
+
+def cny(amount_fen: int) -> str:
+    """An amount with its currency: `CNY 12.50`."""
+    return say("CNY {amount}", amount=format_amount(amount_fen))
 
 
 def when(time_s: int) -> str:

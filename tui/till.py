@@ -18,7 +18,8 @@ from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
 from pos_terminal.terminal import Charge, Fare, service_day
 from tui.errors import BadUsage
-from tui.text import LOCAL_ZONE, facts, say, table, told, when, yuan
+from tui.terms import term
+from tui.text import LOCAL_ZONE, cny, facts, say, sentences, table, told, when, yuan
 
 _CHUNK = 500
 _KINDS = {PAYMENT: "payment", LOAD: "load", REFUND: "refund"}
@@ -96,7 +97,7 @@ def end_sale(session: TerminalSession, charge: Charge, reason: str) -> None:
 def tap_words(tap: Tap) -> str:
     """The result of a tap in a sentence or two, and what to do next."""
     amount = yuan(tap.sale.amount_fen) if tap.sale is not None else ""
-    reason = tap.reason.rstrip(".")
+    reason = told(tap.reason.rstrip("."))
     templates = {
         Outcome.GRANTED: say("PAID: CNY {amount}.", amount=amount),
         Outcome.ALREADY_GRANTED: say("ALREADY PAID: {reason}. Nothing was taken again.", reason=reason),
@@ -117,14 +118,14 @@ def tap_words(tap: Tap) -> str:
         ),
         Outcome.OTHER_CARD: say("NOT PAID: {reason}.", reason=reason),
     }
-    words = templates[tap.outcome]
+    more = []
     if tap.granted and tap.recovered:
-        words += say(" The card had paid this sale already and proved it; nothing was taken twice.")
+        more.append(say("The card had paid this sale already and proved it; nothing was taken twice."))
     if tap.balance_fen is not None and not tap.granted:
-        words += say(" The card's balance is CNY {balance}.", balance=yuan(tap.balance_fen))
+        more.append(say("The card's balance is CNY {balance}.", balance=yuan(tap.balance_fen)))
     if tap.carried:
-        words += say(" Records carried for other terminals: {count}.", count=tap.carried)
-    return words
+        more.append(say("Records carried for other terminals: {count}.", count=tap.carried))
+    return sentences(templates[tap.outcome], *more)
 
 
 def tap_data(tap: Tap, *, modelled: bool) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def phase_lines(tap: Tap, *, modelled: bool) -> list[str]:
     """The phases of a tap: host time is measured, air and card time are modelled."""
     heads = [say("phase"), say("host ms")] + ([say("air + card ms, modelled")] if modelled else [])
     rows = [
-        [name, f"{phase.host_ms:.2f}", *([f"{phase.modelled_ms:.1f}"] if modelled else [])]
+        [term(name), f"{phase.host_ms:.2f}", *([f"{phase.modelled_ms:.1f}"] if modelled else [])]
         for name, phase in tap.phases.items()
     ]
     total = [
@@ -226,7 +227,7 @@ def inquiry_lines(found: Inquiry) -> list[str]:
     """What a card shows, for people."""
     rows: list[tuple[str, object]] = [(say("card"), found.card.hex() or say("not read"))]
     if found.balance_fen is not None:
-        rows.append((say("balance"), f"CNY {yuan(found.balance_fen)}"))
+        rows.append((say("balance"), cny(found.balance_fen)))
     if found.blocked:
         rows.append((say("blocked"), say("by its issuer")))
     if found.denied:
@@ -237,7 +238,7 @@ def inquiry_lines(found: Inquiry) -> list[str]:
         lines += ["", *table(heads, map(_inquiry_row, found.lines), right=(0, 2))]
     lines += [say("Unfinished: {what}.", what=unfinished(sale_data(sale))) for sale in found.unfinished]
     if found.reason:
-        lines.append(say("Not read to the end: {reason}.", reason=found.reason.rstrip(".")))
+        lines.append(say("Not read to the end: {reason}.", reason=told(found.reason.rstrip("."))))
     return lines
 
 
@@ -247,7 +248,7 @@ def _inquiry_row(line: Line) -> tuple[object, ...]:
         record.sequence,
         when(record.time_s),
         yuan(record.amount_fen),
-        told(_KINDS[record.kind]),
+        term(_KINDS[record.kind]),
         record.payee.hex(),
         told(line.answer.words) if line.answer is not None else "",
     )
@@ -276,12 +277,10 @@ def recent_sales(journal: SqliteJournal, count: int, *, look_at: int = 2_000) ->
 def refund_words(tap: Tap) -> str:
     """The result of a refund in a sentence or two, and what to do next."""
     amount = yuan(tap.sale.amount_fen) if tap.sale is not None else ""
-    reason = tap.reason.rstrip(".")
+    reason = told(tap.reason.rstrip("."))
     if tap.granted:
-        words = say("REFUNDED: CNY {amount}.", amount=amount)
-        return words + (
-            say(" It had reached the card before; nothing was given twice.") if tap.recovered else ""
-        )
+        before = say("It had reached the card before; nothing was given twice.") if tap.recovered else ""
+        return sentences(say("REFUNDED: CNY {amount}.", amount=amount), before)
     if tap.outcome is Outcome.UNRESOLVED:
         return say(
             "NOT KNOWN YET: {reason}. Present the same card again and run the same command: it finishes this "

@@ -12,7 +12,7 @@ from pos_terminal.terminal import Charge
 from tui.errors import kind
 from tui.field import Field
 from tui.interrupt import Interrupts
-from tui.text import say, yuan
+from tui.text import say, told, yuan
 from tui.till import Ride, choose_charge, end_sale, tap_data, tap_words
 
 Emit = Callable[[Mapping[str, object], str], None]
@@ -75,7 +75,7 @@ class Validator:
 
     def health(self, word: str, sentence: str) -> None:
         """Tells a change in the reader's health; from any thread."""
-        self._emit({"event": "health", "health": word, "message": sentence}, sentence)
+        self._emit({"event": "health", "health": word, "message": sentence}, told(sentence))
 
     def _through_trouble(self, wait: Callable[[], T]) -> T:
         """Waits on through what befalls a reader, telling each trouble once."""

@@ -9,7 +9,8 @@ import typer
 
 from tui.options import AsJson, Card, KeyFile, PinFile, Scheme, TraceFile
 from tui.output import line, note, report
-from tui.text import facts, say, table, when, yuan
+from tui.terms import term
+from tui.text import cny, facts, say, table, told, when, yuan
 
 if TYPE_CHECKING:
     from hardwallet.issuing import Scheme as OpenScheme
@@ -73,8 +74,8 @@ def new(
             [
                 (say("card"), path),
                 (say("number"), number),
-                (say("tier"), f"{state.tier} ({tiers()[state.tier].name})"),
-                (say("balance"), f"CNY {yuan(state.balance_fen)}"),
+                (say("tier"), f"{state.tier} ({term(tiers()[state.tier].name)})"),
+                (say("balance"), cny(state.balance_fen)),
                 *([(say("note"), say("an issuing that was cut off is finished now"))] if resumed else []),
             ]
         ),
@@ -204,9 +205,9 @@ def _card_lines(card: "CardAtHand", data: dict[str, Any]) -> list[str]:
     lines = facts(
         [
             (say("number"), data["number"]),
-            (say("balance"), f"CNY {yuan(data['balance_fen'])}"),
+            (say("balance"), cny(data["balance_fen"])),
             (say("state"), say("blocked") if data["blocked"] else say("good")),
-            (say("tier"), f"{data['tier']} ({tier.name})" if tier else data["tier"]),
+            (say("tier"), f"{data['tier']} ({term(tier.name)})" if tier else data["tier"]),
             (say("PIN"), pin_text),
             (
                 say("paid offline"),
@@ -235,7 +236,7 @@ def _card_lines(card: "CardAtHand", data: dict[str, Any]) -> list[str]:
             (
                 row["sequence"],
                 when(row["time_s"]),
-                row["kind"] + (f", {row['profile']}" if row["profile"] else ""),
+                ", ".join(term(word) for word in (row["kind"], row["profile"]) if word),
                 ("-" if row["kind"] == "payment" else "+") + yuan(row["amount_fen"]),
                 yuan(row["balance_fen"]),
                 say("waits") if row["unratified"] else say("done"),
@@ -306,9 +307,9 @@ def load(
         },
         facts(
             [
-                (say("loaded"), f"CNY {yuan(receipt.amount_fen)}"),
+                (say("loaded"), cny(receipt.amount_fen)),
                 *([(say("of that returned"), _returned_text(loaded.returns))] if loaded.returns else []),
-                (say("balance"), f"CNY {yuan(state.balance_fen)}"),
+                (say("balance"), cny(state.balance_fen)),
                 (say("card"), receipt.card.hex()),
                 (say("receipt"), say("record {sequence} of the card", sequence=receipt.sequence)),
             ]
@@ -393,7 +394,12 @@ def _news(scheme: Path, key_file: Path | None, card: "CardAtHand") -> _News:
         with open_clearing(scheme, key_file) as clearing:
             (sequence, total_fen), owed = clearing.arrived(number), clearing.owed(number)
     except ClearingError as error:
-        note(say("Clearing's books can't be read, so the card gets no news of them: {why}", why=str(error)))
+        note(
+            say(
+                "Clearing's books can't be read, so the card gets no news of them: {why}",
+                why=told(str(error)),
+            )
+        )
         return _News()
     state = card.state()
     # More than the card has signed: a clone's payments, or an old copy of the card's file.
@@ -412,7 +418,7 @@ def _book(scheme: Path, key_file: Path | None) -> None:
         with open_clearing(scheme, key_file):
             pass
     except ClearingError as error:
-        note(say("Loaded; clearing's books take it at their next report: {why}", why=str(error)))
+        note(say("Loaded; clearing's books take it at their next report: {why}", why=told(str(error))))
 
 
 @app.command("pin", epilog="Exit codes: 0 set; 1 the card refuses (wrong PIN, locked); 2 bad usage.")

@@ -7,7 +7,8 @@ import typer
 
 from tui.options import AsJson, KeyFile, Scheme
 from tui.output import line, report
-from tui.text import facts, say, table, yuan
+from tui.terms import term
+from tui.text import cny, facts, say, table, told, yuan
 
 if TYPE_CHECKING:
     from offline_sync.clearing import Report
@@ -86,12 +87,12 @@ def _report_lines(found: "Report", denylists: list[dict[str, Any]]) -> list[str]
     )
     lines = facts(
         [
-            (say("loaded onto cards"), f"CNY {yuan(money.loads_fen)}"),
-            (say("paid to merchants"), f"CNY {yuan(money.payees_fen)}"),
-            (say("float on cards"), f"CNY {yuan(found.float_fen)}"),
-            (say("owed back to cards"), f"CNY {yuan(money.owed_fen)}"),
-            (say("returned with loads"), f"CNY {yuan(money.returned_fen)}"),
-            (say("losses by clones"), f"CNY {yuan(money.losses_fen)}"),
+            (say("loaded onto cards"), cny(money.loads_fen)),
+            (say("paid to merchants"), cny(money.payees_fen)),
+            (say("float on cards"), cny(found.float_fen)),
+            (say("owed back to cards"), cny(money.owed_fen)),
+            (say("returned with loads"), cny(money.returned_fen)),
+            (say("losses by clones"), cny(money.losses_fen)),
             (
                 say("waits in suspense"),
                 say("CNY {amount} in {count} gaps", amount=yuan(found.suspense_fen), count=found.gaps_count),
@@ -102,7 +103,7 @@ def _report_lines(found: "Report", denylists: list[dict[str, Any]]) -> list[str]
                 if money.ok
                 else say("DOES NOT HOLD: CNY {difference} apart", difference=yuan(money.difference_fen)),
             ),
-            (say("refunded"), f"CNY {yuan(money.refunds_fen)}"),
+            (say("refunded"), cny(money.refunds_fen)),
             (say("payments, loads, refunds"), f"{found.payments}, {found.loads}, {found.refunds}"),
             (say("evidence"), _counts(found.evidence_counts)),
             (say("denylist"), versions or say("none yet")),
@@ -172,12 +173,17 @@ def _for_a_person(found: "Report") -> list[str]:
             "Rejected: entry {entry} of terminal {terminal}: {reason}",
             entry=row.entry,
             terminal=row.terminal,
-            reason=row.reason,
+            reason=told(row.reason),
         )
         for row in found.rejected[:_LISTED]
     ]
     lines += [
-        say("Evidence: {kind}, {subject}: {detail}", kind=row.kind, subject=row.subject, detail=row.detail)
+        say(
+            "Evidence: {kind}, {subject}: {detail}",
+            kind=term(row.kind),
+            subject=row.subject,
+            detail=told(row.detail),
+        )
         for row in found.evidence[:_LISTED]
     ]
     return ["", *lines] if lines else []
@@ -226,7 +232,7 @@ def _for_the_issuer(found: "Report") -> list[str]:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or say("none")
+    return ", ".join(f"{count} {term(kind)}" for kind, count in counts.items()) or say("none")
 
 
 def _section(heads: list[str], rows: list[tuple[Any, ...]], right: tuple[int, ...]) -> list[str]:
@@ -286,7 +292,8 @@ def import_file(
         ]
     )
     lines += [
-        say("Rejected: entry {index}: {reason}", index=row["index"], reason=row["reason"]) for row in rejected
+        say("Rejected: entry {index}: {reason}", index=row["index"], reason=told(row["reason"]))
+        for row in rejected
     ]
     data = {
         "file": str(path),

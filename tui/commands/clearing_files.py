@@ -7,7 +7,8 @@ import typer
 
 from tui.options import AsJson, KeyFile, Scheme
 from tui.output import note, report
-from tui.text import facts, harmless, say, table, when
+from tui.terms import term
+from tui.text import facts, harmless, say, table, told, when
 
 if TYPE_CHECKING:
     from offline_sync.clearing import Clearing
@@ -71,19 +72,19 @@ def disputes(
     }
     rows = [
         (
-            row.kind,
+            term(row.kind),
             row.subject,
             when(row.received_s),
             written.get(row.digest) or (say("can be written") if row.file else say("no file proves it")),
-            harmless(row.detail),
+            harmless(told(row.detail)),
         )
         for row in lines
     ]
-    told = facts([(say("root"), root), (say("disputes"), len(lines) or say("none"))])
+    shown = facts([(say("root"), root), (say("disputes"), len(lines) or say("none"))])
     if rows:
         heads = [say("kind"), say("card or terminal"), say("noted"), say("file"), say("what it shows")]
-        told += ["", *table(heads, rows)]
-    report(data, told, as_json=as_json)
+        shown += ["", *table(heads, rows)]
+    report(data, shown, as_json=as_json)
 
 
 def _all(clearing: "Clearing") -> "list[DisputeLine]":
@@ -107,7 +108,8 @@ def _write(clearing: "Clearing", lines: "list[DisputeLine]", out: Path) -> dict[
         try:
             content = clearing.dispute(bytes.fromhex(row.digest))
         except NoDispute as error:
-            note(say("{kind} of {subject}: {why}", kind=row.kind, subject=row.subject, why=str(error)))
+            why = told(str(error))
+            note(say("{kind} of {subject}: {why}", kind=term(row.kind), subject=row.subject, why=why))
             continue
         path = out / f"{row.kind}-{row.digest[:16]}.json"
         write_durably(path, content, mode=0o644)

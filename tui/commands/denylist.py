@@ -7,7 +7,7 @@ import typer
 
 from tui.options import AsJson, KeyFile, OptionalScheme, OptionalTerminal, Terminal
 from tui.output import report
-from tui.text import facts, say, when
+from tui.text import facts, say, told, when
 
 if TYPE_CHECKING:
     from fleet.open import TerminalSession
@@ -158,9 +158,9 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         )
         for row in data["lists"]
     ]
-    lines += [row["stale"] for row in data["lists"] if row["stale"]]
+    lines += [told(row["stale"]) for row in data["lists"] if row["stale"]]
     lines += [
-        say("damaged (issuer {operator}): {reason}", operator=row["operator"], reason=row["reason"])
+        say("damaged (issuer {operator}): {reason}", operator=row["operator"], reason=told(row["reason"]))
         for row in data["damaged"]
     ]
     return lines or [say("none: no card can pay here until the terminal gets one")]

@@ -16,7 +16,8 @@ from tui.options import (
     TraceFile,
 )
 from tui.output import event, note, report
-from tui.text import facts, say, table, when, yuan
+from tui.terms import term
+from tui.text import facts, say, table, told, when, yuan
 
 if TYPE_CHECKING:
     from fleet.open import TerminalSession
@@ -54,7 +55,7 @@ def pay(
     pin_file: PinFile = None,
     line: Line = "",
     run: Run = 1,
-    language: Language = "en",
+    language: Language = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +73,7 @@ def pay(
     from tui.till import Ride, choose_charge, tap_data
 
     amount_fen = parse_amount(amount)
-    _want_language(language)
+    receipt_language = _receipt_language(language)
     with (
         open_session(terminal, key_file) as session,
         open_field(_reader_of(session, reader), trace) as field,
@@ -84,17 +85,20 @@ def pay(
         modelled = field.model is not None
         data = {**tap_data(result, modelled=modelled), "resumed": resumed, "stack": field.stack}
         data |= {"line": line, "run": run} if session.in_transit else {}
-    report(data, _tap_lines(result, language, modelled), as_json=as_json)
+    report(data, _tap_lines(result, receipt_language, modelled), as_json=as_json)
     if not result.granted:
         raise typer.Exit(1)
 
 
-def _want_language(language: str) -> None:
-    from pos_terminal.receipts import LANGUAGES
-    from tui.errors import BadUsage
+def _receipt_language(given: str | None) -> str:
+    """The language of a receipt: the one given, else the program's. Raises BadUsage."""
+    from tui.languages import check
+    from tui.text import language
 
-    if language not in LANGUAGES:
-        raise BadUsage(say("--lang is {languages}", languages=say(" or ").join(LANGUAGES)))
+    if given is None:
+        return language()
+    check(given)
+    return given
 
 
 def _reader_of(session: "TerminalSession", given: str | None) -> str:
@@ -136,7 +140,7 @@ def _one_tap(
                     result = _joined(result, take(pin))
         reason = result.reason
     except BaseException:
-        reason = say("ended at the till before the PIN was given")
+        reason = "ended at the till before the PIN was given"  # for the journal, which is in English
         raise
     finally:
         if result.outcome is not Outcome.UNRESOLVED:
@@ -377,8 +381,8 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
     oldest = when(waiting["oldest_time_s"]) if waiting["oldest_time_s"] is not None else say("nothing waits")
     lines = facts(
         [
-            (say("terminal"), f"{data['terminal']} ({data['class']})"),
-            (say("clock"), say("can be right") if data["clock"]["ok"] else data["clock"]["message"]),
+            (say("terminal"), f"{data['terminal']} ({term(data['class'])})"),
+            (say("clock"), say("can be right") if data["clock"]["ok"] else told(data["clock"]["message"])),
             (
                 say("waiting"),
                 say(
@@ -398,12 +402,12 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
             (say("orders for cards"), data["orders"] or say("none")),
             (say("needs review"), len(data["needs_review"]) or say("none")),
             *([(say("damaged entries"), len(data["damaged"]))] if data["damaged"] else []),
-            *([(say("locked"), data["locked"])] if data["locked"] else []),
+            *([(say("locked"), told(data["locked"]))] if data["locked"] else []),
         ]
     )
     lines += [say("Unfinished: {what}.", what=unfinished(sale)) for sale in data["unresolved"]]
     lines += [
-        say("Needs review: entry {index}: {reason}", index=item["index"], reason=item["reason"])
+        say("Needs review: entry {index}: {reason}", index=item["index"], reason=told(item["reason"]))
         for item in data["needs_review"]
     ]
     if data["sales"]:
@@ -423,17 +427,15 @@ def _status_lines(data: dict[str, Any]) -> list[str]:
 
 
 def _state_words(sale: dict[str, Any]) -> str:
-    if sale["kind"] == "refund" and sale["state"] == "granted":
-        return say("refunded")
-    words: str = sale["state"].replace("_", " ")
-    return words
+    refunded = sale["kind"] == "refund" and sale["state"] == "granted"
+    return term("refunded" if refunded else sale["state"])
 
 
 @app.command("receipt", epilog="Exit codes: 0 shown; 1 no such payment here; 2 bad usage.")
 def receipt(
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="The sale's number, or its code.")],
     terminal: Terminal,
-    language: Language = "en",
+    language: Language = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -444,12 +446,12 @@ def receipt(
     from fleet.open import open_session
     from tui.till import find_payment, receipt_text, record_data
 
-    _want_language(language)
+    receipt_language = _receipt_language(language)
     with open_session(terminal, key_file) as session:
         record, state = find_payment(session.journal, number)
-    text = receipt_text(record, state, language)
+    text = receipt_text(record, state, receipt_language)
     report(
-        {"record": record_data(record), "state": state.name.lower(), "lang": language, "text": text},
+        {"record": record_data(record), "state": state.name.lower(), "lang": receipt_language, "text": text},
         text.splitlines(),
         as_json=as_json,
     )
@@ -494,7 +496,7 @@ def run_validator(
         event(data, text, as_json=jsonl)
 
     def health(word: str, sentence: str) -> None:
-        emit({"event": "health", "health": word, "message": sentence}, sentence)
+        emit({"event": "health", "health": word, "message": sentence}, told(sentence))
 
     with Interrupts() as interrupts, open_session(terminal, key_file) as session:
         uri = _reader_of(session, reader)

@@ -9,6 +9,7 @@ import typer
 from tui.errors import BadUsage, CommandError
 from tui.options import AsJson, KeyFile, Scheme
 from tui.output import report
+from tui.terms import term
 from tui.text import facts, say, when
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ def _order(
         facts(
             [
                 (say("card"), card.hex()),
-                (say("order"), say("{number}: {kind}", number=order.number, kind=names[kind])),
+                (say("order"), f"{order.number}: {term(names[kind])}"),
                 (say("next"), f"hardwallet orders export FILE --scheme {scheme}"),
             ]
         ),

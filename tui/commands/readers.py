@@ -6,7 +6,8 @@ import typer
 
 from tui.options import AsJson, ReaderUri, Timeout, TraceFile
 from tui.output import note, report
-from tui.text import facts, say, table
+from tui.terms import term
+from tui.text import columns, facts, say, table, told
 
 if TYPE_CHECKING:
     from firmware_bridge.link import CardLink
@@ -46,8 +47,9 @@ def doctor(as_json: AsJson = False) -> None:
     findings = examine(SystemProbes())
     lines = []
     for finding in findings:
-        lines.append(f"{finding.level.value:8}{finding.check}: {finding.what}")
-        lines += [f"{'':8}{text}" for text in (finding.why,) if text]
+        level = term(finding.level.value)
+        lines.append(f"{level}{' ' * (8 - columns(level))}{told(finding.check)}: {told(finding.what)}")
+        lines += [f"{'':8}{told(text)}" for text in (finding.why,) if text]
         lines += [f"{'':8}" + say("fix: {command}", command=finding.fix) for _ in (0,) if finding.fix]
     good = healthy(findings)
     lines.append(say("Nothing stands in the way.") if good else say("Something has to be mended; see above."))
@@ -246,7 +248,7 @@ def _answer_lines(answers: list[dict[str, Any]]) -> list[str]:
     for answer in answers:
         lines.append(f"> {answer['command']}")
         data = f"{answer['data']} " if answer["data"] else ""
-        lines.append(f"< {data}{answer['sw']}  {answer['meaning']} ({answer['ms']:.2f} ms)")
+        lines.append(f"< {data}{answer['sw']}  {told(answer['meaning'])} ({answer['ms']:.2f} ms)")
     return lines
 
 

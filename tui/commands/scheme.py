@@ -17,6 +17,7 @@ from tui.options import (
     suite_by_name,
 )
 from tui.output import note, report
+from tui.terms import term
 from tui.text import facts, say, table, when
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def rotate(
         data = _authorities_data(bundle)
         named = digest(bundle.suite, made).hex()
     rows: list[tuple[str, object]] = [
-        (say("operator"), say("{number} ({name})", number=made.operator.hex(), name=operator)),
+        (say("operator"), f"{made.operator.hex()} ({term(operator)})"),
         (say("certificate"), named),
         (say("signs until"), when(made.not_after)),
         (say("authority list"), data["version"]),
@@ -190,7 +191,7 @@ def show(scheme: OptionalScheme = None, terminal: OptionalTerminal = None, as_js
         (
             row["certificate"],
             row["operator"],
-            ", ".join(row["roles"]),
+            ", ".join(map(term, row["roles"])),
             when(row["not_before"]),
             when(row["not_after"]),
             _state_text(row),

@@ -12,7 +12,8 @@ from tui.errors import BadUsage, CommandError
 from tui.options import AsJson, KeyFile, Scheme
 from tui.output import note, report
 from tui.progress import progress
-from tui.text import facts, say, table, when, yuan
+from tui.terms import term
+from tui.text import cny, facts, say, table, told, when, yuan
 
 if TYPE_CHECKING:
     from hardwallet.certificates import TrustBundle
@@ -68,10 +69,10 @@ def close(
     closed = beijing_day(system_clock()) if day is None else _day(day)
     with open_clearing(scheme, key_file) as clearing:
         out.mkdir(parents=True, exist_ok=True)
-        with progress(say("closing {day}", day=closed)) as told:
-            closing = clearing.close_day(closed, told, above=_given_out(clearing, out))
-        with progress(say("writing the files")) as told:
-            paths = clearing.write_settlements(closing.number, out, told)
+        with progress(say("closing {day}", day=closed)) as tell:
+            closing = clearing.close_day(closed, tell, above=_given_out(clearing, out))
+        with progress(say("writing the files")) as tell:
+            paths = clearing.write_settlements(closing.number, out, tell)
         payees = clearing.settlement_totals(closing.number)
     files = {path.stem.rpartition("-")[2]: str(path) for path in paths}
     report(_closing_data(closing, payees, files), _closing_lines(closing, payees, files), as_json=as_json)
@@ -122,8 +123,8 @@ def _closing_lines(closing: "Closing", payees: list["PayeeTotals"], files: dict[
             (say("closing"), say("{number}, of {day}", number=closing.number, day=closing.day)),
             (say("closed at"), when(closing.closed_s)),
             (say("merchants, rows"), f"{closing.payees}, {closing.rows}"),
-            (say("to merchants"), f"CNY {yuan(closing.credit_fen)}"),
-            (say("from merchants"), f"CNY {yuan(closing.debit_fen)}"),
+            (say("to merchants"), cny(closing.credit_fen)),
+            (say("from merchants"), cny(closing.debit_fen)),
         ]
     )
     if payees:
@@ -207,8 +208,8 @@ def _show_one(clearing: "Clearing", number: int, out: Path | None, *, as_json: b
 def _write(clearing: "Clearing", number: int, out: Path | None) -> dict[str, str]:
     if out is None:
         return {}
-    with progress(say("writing the files of closing {number}", number=number)) as told:
-        paths = clearing.write_settlements(number, out, told)
+    with progress(say("writing the files of closing {number}", number=number)) as tell:
+        paths = clearing.write_settlements(number, out, tell)
     return {path.stem.rpartition("-")[2]: str(path) for path in paths}
 
 
@@ -284,23 +285,23 @@ def _read(path: Path, trust: "TrustBundle", rows: "Rows", *, unsigned: bool) -> 
     from offline_sync.errors import SettlementRefused
 
     try:
-        with path.open("rb") as stream, progress(say("reading {path}", path=path)) as told:
+        with path.open("rb") as stream, progress(say("reading {path}", path=path)) as tell:
             size = path.stat().st_size
-            take: Take = _telling(rows.take, told, stream.tell, size)
+            take: Take = _telling(rows.take, tell, stream.tell, size)
             if unsigned:
                 settlement.read_list(stream, take)
                 return None
             return settlement.read(stream, trust, take).header
     except SettlementRefused as refusal:
-        raise SettlementRefused(refusal.code, f"{path}: {refusal}") from None
+        raise SettlementRefused(refusal.code, f"{path}: {told(str(refusal))}") from None
 
 
-def _telling(take: "Take", told: Any, tell: Any, size: int) -> "Take":
+def _telling(take: "Take", tell: Any, place: Any, size: int) -> "Take":
     """Tells how far the file is read, now and then."""
 
     def telling(row: Any) -> None:
         if not row.line % 4096:
-            told(tell(), size)
+            tell(place(), size)
         take(row)
 
     return telling
@@ -336,7 +337,7 @@ def _difference_lines(found: "Reconciliation") -> list[str]:
     if found.agree:
         return [*lines, say("No differences.")]
     sums = [
-        (name, one.count, yuan(one.ours_fen), yuan(one.theirs_fen))
+        (term(name), one.count, yuan(one.ours_fen), yuan(one.theirs_fen))
         for name, one in found.sums.items()
         if one.count
     ]
@@ -358,14 +359,14 @@ def _difference_line(one: "Difference") -> str:
         for name, amount_fen in ((say("ours"), one.ours_fen), (say("theirs"), one.theirs_fen))
         if amount_fen is not None
     )
-    told = say(
+    row = say(
         "{what}: {kind} {code} of {time}, card {card}, record {sequence}, terminal {terminal}",
-        what=one.difference,
-        kind=one.kind,
+        what=term(one.difference),
+        kind=term(one.kind),
         code=one.code,
         time=one.time,
         card=one.card,
         sequence=one.sequence,
         terminal=one.terminal,
     )
-    return "; ".join(part for part in (told, amounts, one.detail) if part)
+    return "; ".join(part for part in (row, amounts, told(one.detail)) if part)

@@ -9,7 +9,7 @@ import typer
 
 from tui.options import AsJson, KeyFile, Terminal
 from tui.output import note, report
-from tui.text import facts, say, yuan
+from tui.text import facts, say, told, yuan
 
 if TYPE_CHECKING:
     from fleet.open import TerminalSession
@@ -117,7 +117,7 @@ def _send(
             ),
             (say("needs review"), len(review) or say("none")),
             *_fetched_facts(fetched),
-            *([(say("locked"), journal.locked)] if journal.locked else []),
+            *([(say("locked"), told(journal.locked))] if journal.locked else []),
         ]
     )
     report(data, lines, as_json=as_json)
@@ -147,12 +147,12 @@ def _fetch(session: "TerminalSession", gateway: "Gateway") -> dict[str, Any]:
 def _fetched_facts(fetched: dict[str, Any]) -> list[tuple[str, object]]:
     lines: list[tuple[str, object]] = []
     if fetched["sent_again"]:
-        told = say("{count} entries that clearing had lost", count=fetched["sent_again"])
-        lines.append((say("sent again"), told))
+        lost = say("{count} entries that clearing had lost", count=fetched["sent_again"])
+        lines.append((say("sent again"), lost))
     if fetched["failure"]:
-        return [*lines, (say("not fetched"), fetched["failure"])]
-    told = say("{denylists} new denylists, {orders} new orders", **fetched)
-    lines.append((say("fetched"), told))
+        return [*lines, (say("not fetched"), told(fetched["failure"]))]
+    new = say("{denylists} new denylists, {orders} new orders", **fetched)
+    lines.append((say("fetched"), new))
     if fetched["orders_refused"]:
         lines.append((say("orders not taken"), fetched["orders_refused"]))
     return lines
@@ -160,7 +160,7 @@ def _fetched_facts(fetched: dict[str, Any]) -> list[tuple[str, object]]:
 
 def _tell(progress: "Progress") -> None:
     if progress.failure:
-        note(say("Not sent yet: {why}.", why=progress.failure.rstrip(".")))
+        note(say("Not sent yet: {why}.", why=told(progress.failure.rstrip("."))))
 
 
 def _export(session: "TerminalSession", uploader: "Uploader", path: Path, *, as_json: bool) -> None:

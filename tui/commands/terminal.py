@@ -7,6 +7,7 @@ import typer
 
 from tui.options import AsJson, Scheme
 from tui.output import report
+from tui.terms import term
 from tui.text import facts, say, when
 
 app = typer.Typer(help="Make a terminal, renew its certificate.")
@@ -92,7 +93,7 @@ def new(
         },
         facts(
             [
-                (say("terminal"), f"{certificate.terminal.hex()} ({klass})"),
+                (say("terminal"), f"{certificate.terminal.hex()} ({term(klass)})"),
                 (say("payee"), certificate.payee.hex()),
                 (say("folder"), path),
                 *([(say("vehicle"), settings.vehicle)] if settings.vehicle else []),

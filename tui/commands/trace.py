@@ -7,10 +7,10 @@ import typer
 
 from tui.options import AsJson
 from tui.output import line, report
-from tui.text import say
+from tui.text import say, told
 
 if TYPE_CHECKING:
-    from firmware_bridge.trace import Trace
+    from firmware_bridge.trace import Description, Trace, TraceExchange
 
 app = typer.Typer(help="Explain a recorded session, or play it back as a card.")
 
@@ -25,11 +25,16 @@ def show(path: File, as_json: AsJson = False) -> None:
 
     Example: hardwallet trace show tap.trace
     """
-    from firmware_bridge.trace import explain, read_trace
+    from firmware_bridge.trace import Description, explain, read_trace
     from hardwallet.describe import describe
 
+    def translated(exchange: "TraceExchange") -> "Description":
+        described = describe(exchange)
+        fields = [(told(name), told(value)) for name, value in described.fields]
+        return Description(told(described.name), fields)
+
     trace = read_trace(path)
-    report(_trace_data(trace), explain(trace, describe), as_json=as_json)
+    report(_trace_data(trace), map(told, explain(trace, translated)), as_json=as_json)
 
 
 def _trace_data(trace: "Trace") -> dict[str, Any]:

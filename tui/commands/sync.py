@@ -69,7 +69,7 @@ def sync(
         identity = session.folder.identity
         uploader = Uploader(session.folder.trust.suite, identity.certificate, identity.key)
         if export is not None:
-            _export(session, uploader, export, as_json=as_json)
+            _export(session, export, as_json=as_json)
             return
         url = clearing or session.folder.settings.clearing
         if not url.startswith(("http://", "https://")):
@@ -163,8 +163,13 @@ def _tell(progress: "Progress") -> None:
         note(say("Not sent yet: {why}.", why=told(progress.failure.rstrip("."))))
 
 
-def _export(session: "TerminalSession", uploader: "Uploader", path: Path, *, as_json: bool) -> None:
+def export_file(session: "TerminalSession", path: Path) -> tuple[int, int]:
+    """Write what waits, signed, to a file: how many uploads and entries. Only an export is written over.
+
+    Raises CommandError, ExportFailed, OSError.
+    """
     from offline_sync.gateway import export
+    from offline_sync.messages import Uploader
     from tui.errors import CommandError
 
     if path.exists() and not path.is_file():
@@ -174,7 +179,13 @@ def _export(session: "TerminalSession", uploader: "Uploader", path: Path, *, as_
             begin = file.read(len(_EXPORT_BEGINS))
         if begin not in (b"", _EXPORT_BEGINS):
             raise CommandError(say("{path} exists and is no export; name another file", path=path))
-    uploads, entries = export(session.journal, uploader, path, time_s=session.terminal.clock())
+    identity = session.folder.identity
+    uploader = Uploader(session.folder.trust.suite, identity.certificate, identity.key)
+    return export(session.journal, uploader, path, time_s=session.terminal.clock())
+
+
+def _export(session: "TerminalSession", path: Path, *, as_json: bool) -> None:
+    uploads, entries = export_file(session, path)
     report(
         {"file": str(path), "uploads": uploads, "entries": entries},
         facts(

@@ -20,9 +20,35 @@ MAX_DEPTH: Final = 4
 """How many sentences may stand within one another."""
 MAX_LENGTH: Final = 4000
 """The longest sentence that is looked at, characters; a longer one stays as it is."""
-WORD_FIELDS: Final = frozenset({"kind", "more", "reason", "state", "unit", "way", "what", "why", "words"})
+WORD_FIELDS: Final = frozenset(
+    {"kind", "more", "reason", "state", "unit", "way", "what", "whose", "why", "words"}
+)
 """Fields whose value is looked up even when it is one word: a path elsewhere is nobody's word."""
-_JOINTS: Final = (("; ", "；"), (". ", "。"), (", ", "，"), (": ", "："))
+FREE_FIELDS: Final = frozenset(
+    {
+        *("argv", "cause", "damage", "duration", "found", "key", "known", "listed", "lock_reason", "message"),
+        *("missing", "name", "names", "path", "profiles", "reader", "readers", "reason", "receipt", "there"),
+        *("refusals", "target", "text", "told", "unwell", "utc", "wanted", "what", "where", "why", "words"),
+        *(
+            "en",
+            "folder",
+            "parent",
+            "deltas",
+            "beside",
+            "part",
+            "kept",
+            "named",
+            "uri",
+            "shown",
+            "lost",
+            "owed",
+        ),
+    }
+)
+"""Fields whose value may hold a blank: sentences, lists, names, paths. All others hold one word or number."""
+_THIN: Final = 16
+_MOST_PARTS: Final = 16
+_JOINTS: Final = (("\n", "\n"), ("; ", "；"), (". ", "。"), (", ", "，"), (": ", "："))
 """What stands between known sentences in a row, and what does in Chinese."""
 _MO_MAGIC: Final = 0x950412DE
 _WORD: Final = re.compile(r"[A-Za-z']+")
@@ -55,23 +81,59 @@ class Template:
         """The longest piece of text: no sentence of this template is without it."""
         return max(self.pieces, key=len)
 
-    def values(self, sentence: str) -> dict[str, str] | None:
-        """The values by field, when the sentence is one of this template; each as short as can be.
+    def values(self, sentence: str) -> tuple[dict[str, str], bool] | None:
+        """The values by field, and whether they are as their fields want them; None when it does not fit.
 
-        Goes through the sentence once: whatever it holds, it costs no more than its length.
+        Goes through the sentence from the front, and if need be from the back: whatever it holds, it costs
+        no more than its length.
         """
-        first, *between, last = self.pieces
-        end = len(sentence) - len(last)
-        if end < len(first) or not (sentence.startswith(first) and sentence.endswith(last)):
+        first, *_, last = self.pieces
+        if len(sentence) < len(first) + len(last):
             return None
-        found: dict[str, str] = {}
-        at = len(first)
-        for name, piece in zip(self.fields, [*between, None], strict=True):
-            stop = end if piece is None else sentence.find(piece, at, end)
-            if stop < at or found.setdefault(name, sentence[at:stop]) != sentence[at:stop]:
+        if not (sentence.startswith(first) and sentence.endswith(last)):
+            return None
+        inside = sentence[len(first) : len(sentence) - len(last)]
+        found = [self._named(self._from_front(inside)), self._named(self._from_back(inside))]
+        fitting = [one for one in found if one is not None]
+        best = next((one for one in fitting if _as_wanted(one)), None)
+        if best is not None:
+            return best, True
+        return (fitting[0], False) if fitting and not self._is_thin else None
+
+    def _from_front(self, inside: str) -> list[str] | None:
+        """The values, each as short as can be; of two in a row the first one has no blank."""
+        values = []
+        for piece in self.pieces[1:-1]:
+            stop = inside.find(piece) if piece else len(inside.split(" ", 1)[0])
+            if stop < 0:
                 return None
-            at = stop + len(piece or "")
-        return found
+            values.append(inside[:stop])
+            inside = inside[stop + len(piece) :]
+        return [*values, inside]
+
+    def _from_back(self, inside: str) -> list[str] | None:
+        """The same the other way round: the last values are the short ones."""
+        values = []
+        for piece in reversed(self.pieces[1:-1]):
+            start = inside.rfind(piece)
+            if start < 0:
+                return None
+            values.append(inside[start + len(piece) :])
+            inside = inside[:start]
+        return [inside, *reversed(values)]
+
+    def _named(self, values: list[str] | None) -> dict[str, str] | None:
+        """By name; None when a field that stands twice would have two values."""
+        found: dict[str, str] = {}
+        for name, value in zip(self.fields, values or (), strict=False):
+            if found.setdefault(name, value) != value:
+                return None
+        return found if values is not None else None
+
+    @cached_property
+    def _is_thin(self) -> bool:
+        """So little text that it fits by chance."""
+        return self.literal_length < _THIN
 
     def whole_words(self) -> set[str]:
         """Words that any sentence of this template has, whatever its values are."""
@@ -115,10 +177,20 @@ class LowerWords:
         """The sentence in the catalogue's language; one that nobody knows comes back as it is."""
         return self._told(sentence, MAX_DEPTH)
 
-    def template_of(self, sentence: str) -> Template | None:
-        """The template that a sentence was made of: of several that fit, the one with most text."""
-        fitting = [one for one in self._candidates(sentence) if one.values(sentence) is not None]
-        return max(fitting, key=lambda one: (one.literal_length, one.msgid), default=None)
+    def template_of(self, sentence: str) -> tuple[Template, dict[str, str]] | None:
+        """The template that a sentence was made of, and its values.
+
+        Of several that fit, one whose values are as their fields want them, then the one with most text.
+        """
+        best: tuple[tuple[bool, int, str], Template, dict[str, str]] | None = None
+        for template in self._candidates(sentence):
+            found = template.values(sentence)
+            if found is None:
+                continue
+            rank = (found[1], template.literal_length, template.msgid)
+            if best is None or rank > best[0]:
+                best = rank, template, found[0]
+        return best and (best[1], best[2])
 
     def _candidates(self, sentence: str) -> Iterator[Template]:
         for word in {"", *_WORD.findall(sentence)}:
@@ -134,24 +206,26 @@ class LowerWords:
             return exact
         if depth == 0:
             return sentence
-        template = self.template_of(sentence)
-        values = template.values(sentence) if template is not None else None
-        if template is None or values is None:
+        known = self.template_of(sentence)
+        if known is None:
             return self._in_parts(sentence, depth)
+        template, values = known
         told = {name: self._value(name, value, depth - 1) for name, value in values.items()}
         return template.msgstr.format_map(told)
 
     def _value(self, name: str, value: str, depth: int) -> str:
-        if " " not in value and name.rstrip("_0123456789") not in WORD_FIELDS:
+        if " " not in value and _plain(name) not in WORD_FIELDS:
             return value
         return self._told(value, depth)
 
     def _in_parts(self, sentence: str, depth: int) -> str:
         """Sentences in a row; one of them that is unknown stays as it is."""
         for joint, theirs in _JOINTS:
-            parts = sentence.split(joint)
+            if joint not in sentence:
+                continue
+            parts = sentence.split(joint, _MOST_PARTS)
             told = [self._told(part, depth - 1) for part in parts]
-            if told != parts and len(parts) > 1:
+            if told != parts:
                 return _joined(parts, told, joint, theirs)
         return sentence
 
@@ -162,6 +236,15 @@ def _joined(parts: list[str], told: list[str], joint: str, theirs: str) -> str:
     for before, was, part in zip(told, parts, told[1:], strict=False):
         text += (joint if before == was else theirs) + part
     return text
+
+
+def _plain(name: str) -> str:
+    """A field's name without its number."""
+    return name.rstrip("_0123456789")
+
+
+def _as_wanted(values: Mapping[str, str]) -> bool:
+    return all(" " not in value or _plain(name) in FREE_FIELDS for name, value in values.items())
 
 
 def _cut(msgid: str) -> tuple[list[str], list[str]]:

@@ -234,8 +234,10 @@ class Sender:
         """Send what waits; now and then ask for what was lost, and for what operators published."""
         begin = self._stopwatch()
         gateway = self._open()
-        if self._session.journal.waiting().entries:
+        waiting = self._session.journal.waiting().entries
+        if waiting:
             self._is(Network.SENDING, "")
+            self._post(Sending(0, waiting))
         try:
             outcome = gateway.send(self._progress)
             rejected, denylists, orders = outcome.rejected, 0, 0

@@ -1,15 +1,13 @@
 """Uploads of a small world: clearing as a process of its own, and what arrived there."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from fleet import notices
+from fleet.clearing_child import ClearingProcess
 from fleet.notices import Fetched
 from fleet.open import open_operator_client, system_clock
 from fleet.world import World, WorldTerminal
@@ -23,8 +21,6 @@ from offline_sync.journal import Rejected, SqliteJournal
 from offline_sync.messages import Uploader
 from offline_sync.surface import HandedOrder, LoadReceipt, Return
 from pos_terminal.ports import Clock
-
-_END_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +78,16 @@ class Service:
 def clearing_service(scheme: Path, clock: Clock = system_clock) -> Iterator[Service]:
     """Clearing of the scheme, over HTTP on loopback, ended by SIGTERM afterwards. Its clock goes on from what
     `clock` says now. Raises SyncError when it does not start."""
-    ahead_s = clock() - system_clock()
-    command = [sys.executable, "-m", "fleet.clearing_process", str(scheme), str(ahead_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            word, _, url = line.strip().partition(" ")
-            if word != "ready":
-                raise SyncError("clearing did not start")
-            with (
-                open_operator_client(scheme, url, clock=clock) as operator,
-                open_operator_client(scheme, url, "issuer", clock=clock) as issuer,
-            ):
-                yield Service(url, operator, issuer)
-        finally:
-            process.terminate()
-            process.wait(_END_S)
+    process = ClearingProcess(scheme, clock)
+    try:
+        url = process.url()
+        with (
+            open_operator_client(scheme, url, clock=clock) as operator,
+            open_operator_client(scheme, url, "issuer", clock=clock) as issuer,
+        ):
+            yield Service(url, operator, issuer)
+    finally:
+        process.stop()
 
 
 class _PowerCut(Exception):

@@ -94,6 +94,7 @@ class World:
     passphrase: bytes
     cards: dict[str, WorldCard] = field(default_factory=dict)
     terminals: dict[str, WorldTerminal] = field(default_factory=dict)
+    sealing_cost: int | None = None
 
     @property
     def scheme_folder(self) -> Path:
@@ -150,6 +151,7 @@ class World:
                 self.clock(),
                 self.entropy,
                 settings=Settings(vehicle=vehicle),
+                sealing_cost=self.sealing_cost,
             )
         self.terminals[name] = self._started(name, folder.path)
         return self.terminals[name]
@@ -210,11 +212,21 @@ class World:
 
 
 def create_world(
-    folder: Path, clock: Clock, stopwatch: Stopwatch, entropy: Entropy, suite: Suite | None = None
+    folder: Path,
+    clock: Clock,
+    stopwatch: Stopwatch,
+    entropy: Entropy,
+    suite: Suite | None = None,
+    *,
+    sealing_cost: int | None = None,
 ) -> World:
-    """A new world in an empty folder: its scheme has a root, an issuing and an acquiring operator."""
+    """A new world in an empty folder: its scheme has a root, an issuing and an acquiring operator.
+    `sealing_cost`: see hardwallet.keys.seal."""
     scheme_folder = folder / "scheme"
     scheme_folder.mkdir(parents=True)
     passphrase = find_passphrase(None, scheme_folder / KEY_FILE, create=True)
-    trust = create_scheme(scheme_folder, "demo", suite or International(), passphrase, clock(), entropy)
-    return World(folder, clock, stopwatch, entropy, trust, passphrase)
+    trust = create_scheme(
+        *(scheme_folder, "demo", suite or International(), passphrase, clock(), entropy),
+        sealing_cost=sealing_cost,
+    )
+    return World(folder, clock, stopwatch, entropy, trust, passphrase, sealing_cost=sealing_cost)

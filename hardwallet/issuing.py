@@ -503,10 +503,17 @@ def _returns_in(line: dict[str, Any]) -> list[r.Owed]:
 
 
 def create_scheme(
-    folder: Path, name: str, suite: Suite, passphrase: bytes, now: int, entropy: Entropy
+    folder: Path,
+    name: str,
+    suite: Suite,
+    passphrase: bytes,
+    now: int,
+    entropy: Entropy,
+    *,
+    sealing_cost: int | None = None,
 ) -> Trust:
     """A new scheme in `folder`: root, one issuing and one acquiring operator. Whole or not at all. `now` is
-    seconds since 1970, the passphrase has any length.
+    seconds since 1970, the passphrase has any length. `sealing_cost`: see hardwallet.keys.seal.
 
     Raises IssuingError when the folder holds a scheme already, or can't be written.
     """
@@ -532,7 +539,8 @@ def create_scheme(
     try:
         (folder / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
         for key_name, key in keys.items():
-            write_durably(folder / "keys" / f"{key_name}.json", seal(key, suite, passphrase, entropy))
+            sealed = seal(key, suite, passphrase, entropy, sealing_cost)
+            write_durably(folder / "keys" / f"{key_name}.json", sealed)
         write_durably(folder / SCHEME_FILE, trust.to_bytes(), mode=0o644)
     except OSError as error:
         raise IssuingError(f"{folder} can't be written: {error.strerror}") from None

@@ -37,11 +37,14 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     sealed: bytes
 
 
-def seal(key: SigningKey, suite: Suite, passphrase: bytes, entropy: Entropy) -> bytes:
-    """The key's envelope, JSON, under 1 KB."""
-    salt, nonce = entropy(16), entropy(12)
-    sealed = AESGCM(_derive(passphrase, salt, _COST)).encrypt(nonce, key.scalar(), bytes((suite.number,)))
-    return msgspec.json.encode(_Envelope(1, suite.number, _COST, salt, nonce, sealed)) + b"\n"
+def seal(
+    key: SigningKey, suite: Suite, passphrase: bytes, entropy: Entropy, cost: int | None = None
+) -> bytes:
+    """The key's envelope, JSON, under 1 KB. `cost`: scrypt's N, a power of two, where the key is for a world
+    that is thrown away; any other is sealed at the full cost."""
+    salt, nonce, cost = entropy(16), entropy(12), cost or _COST
+    sealed = AESGCM(_derive(passphrase, salt, cost)).encrypt(nonce, key.scalar(), bytes((suite.number,)))
+    return msgspec.json.encode(_Envelope(1, suite.number, cost, salt, nonce, sealed)) + b"\n"
 
 
 def unseal(raw: bytes, suite: Suite, passphrase: bytes, where: str) -> SigningKey:

@@ -113,9 +113,10 @@ def create_terminal(
     *,
     key_file: Path | None = None,
     settings: Settings | None = None,
+    sealing_cost: int | None = None,
 ) -> TerminalFolder:
     """A new terminal of `klass` (retail, transit) for a merchant, with the scheme's denylist of `now`
-    (seconds since 1970).
+    (seconds since 1970). `sealing_cost`: see hardwallet.keys.seal.
 
     Raises TerminalFolderError when `path` holds one.
     """
@@ -128,7 +129,7 @@ def create_terminal(
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         passphrase = find_passphrase(key_file, path / KEY_FILE, create=True)
         key = suite.new_signing_key(entropy)
-        write_durably(path / KEY, seal(key, suite, passphrase, entropy))
+        write_durably(path / KEY, seal(key, suite, passphrase, entropy, sealing_cost))
         certificate = scheme.new_terminal(CLASSES[klass], merchant, key.public, now)
         write_durably(path / SCHEME, scheme.trust.to_bytes(), mode=0o644)
         kept = settings or Settings(vehicle=certificate.terminal.hex()[-4:] if klass == "transit" else "")

@@ -35,6 +35,8 @@ class InProcessReader:
         self._changed = threading.Condition(self._lock)
         self._present = present
         self._crowded = False
+        self._arrivals = 0
+        self._met: int | None = None
         self._powered = False
         self._session = 0
         self._closed = False
@@ -65,6 +67,7 @@ class InProcessReader:
             if card is not None:
                 self._card = card
             self._present = True
+            self._arrivals += 1
             self._changed.notify_all()
 
     def crowd(self) -> None:
@@ -109,6 +112,7 @@ class InProcessReader:
                 self._card.power_on()
                 self._powered = True
             self._session += 1
+            self._met = self._arrivals
             return ResponseChaining(
                 _InProcessLink(
                     self._card.atr,
@@ -118,9 +122,11 @@ class InProcessReader:
             )
 
     def wait_for_removal(self, timeout_s: float | None) -> bool:
-        """Whether the card was taken away within the time."""
+        """Whether the card that was waited for was taken away within the time, though another one may lie
+        there by now."""
         with self._changed:
-            return self._wait(lambda: not self._present, timeout_s)
+            met = self._arrivals if self._met is None else self._met
+            return self._wait(lambda: not self._present or self._arrivals != met, timeout_s)
 
     def cancel(self) -> None:
         """Ends the wait that runs now, or the next one, with Cancelled."""

@@ -18,6 +18,7 @@ from tui.text import say
 
 if TYPE_CHECKING:
     from fleet.playground import Playground
+
     from fleet.station import Field
 
 Kind = Literal["cashier", "bus"]

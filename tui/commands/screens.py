@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tui.languages import check
 from tui.options import KeyFile, OptionalReader, TraceFile
-from tui.text import LANGUAGES, say, set_language
+from tui.text import say, set_language
 
 if TYPE_CHECKING:
-    pass
+    from tui.backing import Backing
+    from tui.plain.loop import Loop
 
 app = typer.Typer(help="The screens of a till and of a bus.")
 
@@ -31,6 +33,7 @@ ThemeName = Annotated[
     str, typer.Option("--theme", metavar="dark|light|contrast", help="The colours to begin with.")
 ]
 Mute = Annotated[bool, typer.Option("--mute", help="Begin with the bell off.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Line by line: for screen readers, logs and pipes.")]
 _THEMES = ("dark", "light", "contrast")
 _EPILOG = "Exit codes: 0 left by its key or by a signal; 1 it can't work; 2 bad usage."
 
@@ -41,6 +44,7 @@ def cashier(
     reader: OptionalReader = None,
     language: ScreenLanguage = None,
     theme: ThemeName = "dark",
+    plain: Plain = False,
     mute: Mute = False,
     trace: TraceFile = None,
     key_file: KeyFile = None,
@@ -53,12 +57,20 @@ def cashier(
     """
     from tui.backing import open_backing
 
-    _prepare(language, theme)
+    _prepare(language, theme, plain=plain)
     with open_backing("cashier", terminal, reader, key_file, trace) as backing:
-        from tui.screens.cashier import CashierApp
-        from tui.screens.frame import run_screen
+        if plain:
+            from tui.plain.till import open_till
 
-        code = run_screen(CashierApp(backing, theme=theme, mute=mute))
+            loop = _lines(backing, mute=mute)
+            with open_till(loop) as face:
+                code = loop.run(face)
+        else:
+            from tui.screens.cashier.app import open_cashier
+            from tui.screens.frame import run_screen
+
+            with open_cashier(backing, theme=theme, mute=mute) as app_:
+                code = run_screen(app_)
     raise typer.Exit(code)
 
 
@@ -75,6 +87,7 @@ def bus(
     ] = "",
     language: ScreenLanguage = None,
     theme: ThemeName = "dark",
+    plain: Plain = False,
     mute: Mute = False,
     trace: TraceFile = None,
     key_file: KeyFile = None,
@@ -87,26 +100,41 @@ def bus(
     """
     from tui.backing import open_backing
 
-    _prepare(language, theme)
+    _prepare(language, theme, plain=plain)
     with open_backing("bus", terminal, reader, key_file, trace) as backing:
-        from tui.screens.bus import BusApp
-        from tui.screens.frame import run_screen
+        if plain:
+            from tui.plain.bus import open_bus as open_plain
 
-        code = run_screen(
-            BusApp(backing, theme=theme, mute=mute, fares=fares, line=line, direction=direction)
-        )
+            loop = _lines(backing, mute=mute)
+            with open_plain(loop, fares=fares, line=line, direction=direction) as face:
+                code = loop.run(face)
+        else:
+            from tui.screens.bus.app import open_bus
+            from tui.screens.frame import run_screen
+
+            with open_bus(
+                backing, theme=theme, mute=mute, fares=fares, line=line, direction=direction
+            ) as app_:
+                code = run_screen(app_)
     raise typer.Exit(code)
 
 
-def _prepare(language: str | None, theme: str) -> None:
+def _lines(backing: "Backing", *, mute: bool) -> "Loop":
+    from tui.plain.loop import Loop
+
+    return Loop(backing, sys.stdin.fileno(), sys.stdout, mute=mute)
+
+
+def _prepare(language: str | None, theme: str, *, plain: bool) -> None:
     """Raises BadUsage before anything is opened."""
     from tui.errors import BadUsage
 
     if theme not in _THEMES:
         raise BadUsage(say("--theme is {themes}", themes=say(" or ").join(_THEMES)))
-    if language is not None and language not in LANGUAGES:
-        raise BadUsage(say("--lang is {languages}", languages=say(" or ").join(LANGUAGES)))
     if language is not None:
+        check(language)
         set_language(language)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise BadUsage(say("a screen needs a terminal"))
+    if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise BadUsage(
+            say("a screen needs a terminal; with --plain it works line by line, through pipes too")
+        )

@@ -9,9 +9,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from fleet.playground import Playground, TearPlace
 from textual import events
 from textual.actions import parse
 from textual.app import App, ComposeResult
@@ -20,8 +20,10 @@ from textual.containers import Container
 from textual.dom import DOMNode
 from textual.message import Message
 from textual.screen import Screen
+from textual.types import CSSPathType
 from textual.widgets import Input
 
+from fleet.playground import Playground, TearPlace
 from fleet.station import Station
 from fleet.station_events import (
     Decided,
@@ -38,18 +40,21 @@ from fleet.station_events import (
 )
 from tui import signals
 from tui.backing import Backing
+from tui.plain.tray import tear_word
 from tui.screens import themes
 from tui.screens.help import Help
 from tui.screens.keys import Key, bindings
 from tui.screens.widgets.banner import Banner
 from tui.screens.widgets.dialogs import Choose, Dialog
 from tui.screens.widgets.key_bar import KeyBar
-from tui.screens.widgets.simulated import SimulatedBar, tear_word
+from tui.screens.widgets.simulated import SimulatedBar
 from tui.screens.widgets.status_bar import StatusBar
 from tui.screens.widgets.too_small import NeedsRoom, TooSmall, is_too_small
 from tui.screens.words import Worded
 from tui.text import LANGUAGES, language, say, set_language, told
 
+FRAME_CSS: Final = Path(__file__).with_name("frame.tcss")
+"""A subclass with styles of its own names this one first: CSS_PATH = [FRAME_CSS, …]."""
 BEEP_S: Final = 0.22
 """Between the beeps of a signal: fewer seconds, and terminals make one of two."""
 BUSY_STEPS: Final = (0, 1, 2, 5)
@@ -230,7 +235,7 @@ class Leaving(Dialog[bool]):
 class StationApp(App[int]):
     """Owns the station, the language, the colours and the bell. Subclasses say which screen is the first."""
 
-    CSS_PATH = "frame.tcss"
+    CSS_PATH: ClassVar[CSSPathType | None] = FRAME_CSS
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
     KEYS: ClassVar[tuple[Key, ...]] = _keys_of_the_program()
@@ -250,8 +255,6 @@ class StationApp(App[int]):
         self.playground: Playground | None = backing.playground
         self.muted = mute
         self.fault = ""
-        self.tear = TearPlace.OFF
-        self.network_on = True
         self.riders_a_second = BUSY_STEPS[0]
         self.broken: Exception | None = None
         self.station = Station(backing.session, backing.field, self._post, uplink=backing.uplink)
@@ -288,11 +291,15 @@ class StationApp(App[int]):
         """Bars and bell first, then every open screen, the lowest first."""
         event = message.event
         self._note(event)
+        self.take(event)
         self._ring_for(event)
         for screen in self._open_screens():
             if isinstance(screen, StationScreen):
                 screen.on_station(event)
         self.refresh_keys()
+
+    def take(self, event: Event) -> None:
+        """For an app that keeps something of its own: called once for each event, before any screen is."""
 
     def _note(self, event: Event) -> None:
         match event:
@@ -306,7 +313,7 @@ class StationApp(App[int]):
                 self.fault = ""
                 self.tell_bars()
             case Removed():
-                self._tear_is_used_up()
+                self._tell_world()  # a tear is used up
             case Sent() if self._forward_asked or event.rejected:
                 self._forward_asked = False
                 self.say_briefly(_sent_words(event))
@@ -477,25 +484,18 @@ class StationApp(App[int]):
 
         def chosen(place: int | None) -> None:
             if place is not None:
-                self.tear = places[place]
-                world.set_tear(self.tear)
+                world.set_tear(places[place])
                 self._tell_world()
 
         words = [partial(tear_word, place) for place in places]
         self.push_screen(
-            Choose(lambda: say("Where is the next card taken away?"), words, places.index(self.tear)), chosen
+            Choose(lambda: say("Where is the next card taken away?"), words, places.index(world.tear)), chosen
         )
-
-    def _tear_is_used_up(self) -> None:
-        if self.tear is not TearPlace.OFF:
-            self.tear = TearPlace.OFF
-            self._tell_world()
 
     def action_network(self) -> None:
         """F7."""
         if self.playground is not None:
-            self.network_on = not self.network_on
-            self.playground.set_network(self.network_on)
+            self.playground.set_network(not self.playground.uplink.on)
             self._tell_world()
 
     def action_busy(self) -> None:

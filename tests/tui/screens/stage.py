@@ -1,7 +1,7 @@
 """Screens under test: a station that does only what a test says, what a screen shows, pictures to compare.
 
-A picture is an SVG beside the test, in __snapshots__, compared to the letter. HARDWALLET_SNAPSHOTS=write writes
-them anew; look at each before it is committed.
+A picture is an SVG beside the test, in __snapshots__, compared to the letter. HARDWALLET_SNAPSHOTS=write
+writes them anew; look at each before it is committed.
 """
 
 import asyncio
@@ -17,7 +17,9 @@ from rich.console import Console
 from textual.app import App
 from textual.pilot import Pilot
 
+from fleet.playground import PIN, TRAY, TearPlace
 from fleet.station import Event, Freshness, Health, Network, Status, Task
+from fleet.uplink import Uplink
 from tui.backing import Backing
 from tui.text import LOCAL_ZONE
 
@@ -177,9 +179,10 @@ class FakePlayground:
     """A tray that remembers what was done with it."""
 
     def __init__(self) -> None:
-        names = ("adult", "student", "empty", "blocked", "cloned", "foreign", "pin")
-        self.tray = [SimpleNamespace(name=name) for name in names]
-        self.pin = "482915"
+        self.tray = list(TRAY)
+        self.pin = PIN
+        self.tear = TearPlace.OFF
+        self.uplink = Uplink("")
         self.done: list[tuple[object, ...]] = []
 
     def tap(self, place: int) -> None:
@@ -188,11 +191,11 @@ class FakePlayground:
     def two_cards(self) -> None:
         self.done.append(("two",))
 
-    def set_tear(self, place: object) -> None:
-        self.done.append(("tear", place))
+    def set_tear(self, place: TearPlace) -> None:
+        self.tear = place
 
     def set_network(self, on: bool) -> None:
-        self.done.append(("network", on))
+        self.uplink.switch(on)
 
     def set_busy(self, riders_a_second: float) -> None:
         self.done.append(("busy", riders_a_second))

@@ -13,6 +13,9 @@ BridgeError
 │   ├── CardGone            it left, or lost power, in mid-session
 │   ├── LinkTimeout         it is there and doesn't answer
 │   └── Garbled             it answered something that is no reply
+├── SerialError             a serial port
+│   ├── SerialAway          it is not there, is no serial port, or is in use
+│   └── SerialStuck         it takes no more bytes within the time
 ├── FormatError             bytes that don't parse
 │   ├── MalformedApdu
 │   ├── MalformedTlv
@@ -71,6 +74,18 @@ class LinkTimeout(CardError):
 
 class Garbled(CardError):
     """The card's answer is no response APDU."""
+
+
+class SerialError(BridgeError):
+    """A serial port failed."""
+
+
+class SerialAway(SerialError):
+    """It is not there, is no serial port, was unplugged, or another program has it."""
+
+
+class SerialStuck(SerialError):
+    """It takes no more bytes within the time."""
 
 
 class FormatError(BridgeError):

@@ -64,10 +64,11 @@ class ShiftSettings(msgspec.Struct, forbid_unknown_fields=True):
 
 class PrinterSettings(msgspec.Struct, forbid_unknown_fields=True):
     """`uri`: where receipts are printed (pos_terminal/printing.py), or nothing. `columns` of its paper: 32
-    (58 mm) or 48 (80 mm)."""
+    (58 mm) or 48 (80 mm). `heading`: what stands above every slip, as the shop's name."""
 
     uri: str = ""
     columns: Literal[32, 48] = 32
+    heading: Annotated[str, msgspec.Meta(max_length=100)] = ""
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):

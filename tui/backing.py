@@ -5,7 +5,7 @@ No Textual here: the line mode stands on the same.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,15 +13,29 @@ from fleet.open import TerminalSession, open_session, system_clock
 from fleet.uplink import Uplink
 from pos_terminal.ports import Clock
 from tui.errors import BadUsage
-from tui.field import open_field
+from tui.field import Notice, open_field
 from tui.text import say
 
 if TYPE_CHECKING:
     from fleet.playground import Playground
-
     from fleet.station import Field
 
 Kind = Literal["cashier", "bus"]
+
+
+class HealthRelay:
+    """What a patient reader tells of its health, for the station, which is made after the reader."""
+
+    def __init__(self) -> None:
+        self._listener: Notice = lambda _word, _sentence: None
+
+    def __call__(self, word: str, sentence: str) -> None:
+        """From any thread: one word for programs, and a sentence."""
+        self._listener(word, sentence)
+
+    def listen(self, listener: Notice) -> None:
+        """From now on it is told."""
+        self._listener = listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,7 @@ class Backing:
     uplink: Uplink | None
     playground: "Playground | None" = None
     clock: Clock = system_clock
+    health: HealthRelay = field(default_factory=HealthRelay)
 
 
 @contextmanager
@@ -61,8 +76,9 @@ def open_backing(
                 say("name the reader: --reader sim:PATH-OF-A-CARD-FILE or --reader pcsc:NAME-OR-INDEX")
             )
         url = session.folder.settings.clearing
-        with open_field(uri, trace, patient=True) as field:
-            yield Backing(session, field, Uplink(url) if url else None)
+        health = HealthRelay()
+        with open_field(uri, trace, patient=True, notice=health) as opened:
+            yield Backing(session, opened, Uplink(url) if url else None, health=health)
 
 
 def _want_kind(kind: Kind, session: TerminalSession) -> None:

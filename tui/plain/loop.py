@@ -107,6 +107,7 @@ class Loop:
         self._unseen = ExitStack()
         self._beeps: deque[float] = deque()
         self.station = Station(backing.session, backing.field, self._queue.put, uplink=backing.uplink)
+        backing.health.listen(self.station.note_health)
         self.status: Status = self.station.status()
         self._commands: dict[str, Command] = {}
         self._face = Face(self)

@@ -51,16 +51,16 @@ def waiting_words(status: Status, now_s: int) -> str:
     """How many payments wait here, their sum, and since when."""
     if not status.waiting_count:
         # fits: 40
-        return say("✓ Nothing waits to be sent")
+        return say("✓ Nothing to send")
     oldest = status.oldest_s
     if oldest is None:
         # fits: 40
         return say(
-            "! {count} wait, {amount} yuan", count=status.waiting_count, amount=yuan(status.waiting_fen)
+            "! {count} to send, {amount} yuan", count=status.waiting_count, amount=yuan(status.waiting_fen)
         )
     # fits: 40
     return say(
-        "! {count} wait, {amount} yuan, oldest {age}",
+        "! {count} to send, {amount} yuan, oldest {age}",
         count=status.waiting_count,
         amount=yuan(status.waiting_fen),
         age=age(oldest + max(0, now_s - status.now_s)),

@@ -226,7 +226,7 @@ class Leaving(Dialog[bool]):
     KEYS: ClassVar[tuple[Key, ...]] = ()
 
     def __init__(self) -> None:
-        super().__init__(lambda: say("Finishing the payment…"))
+        super().__init__(lambda: say("Leaving; a payment under way is finished first."))
 
     def action_close(self) -> None:
         """Not before the payment stands."""
@@ -258,6 +258,7 @@ class StationApp(App[int]):
         self.riders_a_second = BUSY_STEPS[0]
         self.broken: Exception | None = None
         self.station = Station(backing.session, backing.field, self._post, uplink=backing.uplink)
+        backing.health.listen(self.station.note_health)
         self.status: Status = self.station.status()
         self._beeps: list[Callable[[], None]] = []
         self._leaving = False

@@ -171,6 +171,9 @@ class FakeStation:
     def set_network(self, on: bool) -> None:
         self.asked.append(("set_network", on))
 
+    def note_health(self, word: str, sentence: str) -> None:
+        self.asked.append(("note_health", word, sentence))
+
     def status(self) -> Status:
         return self.now
 

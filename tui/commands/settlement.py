@@ -134,7 +134,7 @@ def _closing_lines(closing: "Closing", payees: list["PayeeTotals"], files: dict[
             say("opening"),
             say("in"),
             say("out"),
-            say("closing"),
+            say("at closing"),
             say("file"),
         ]
         rows = [

@@ -73,7 +73,9 @@ class PrinterSettings(msgspec.Struct, forbid_unknown_fields=True):
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """settings.json. `vehicle` is 4 letters or digits, for transit; `clearing` the address of the clearing
-    service. What a file does not name has its default: files of earlier versions stay good."""
+    service. `fares`: a bus's fare file or GTFS feed, as seen from this folder; `line`: the line that it
+    serves as a rule; `siblings`: whether the vehicle has other validators beside this one. What a file does
+    not name has its default: files of earlier versions stay good."""
 
     version: int = 1
     vehicle: str = ""
@@ -82,6 +84,9 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
     shift: ShiftSettings = msgspec.field(default_factory=ShiftSettings)
     printer: PrinterSettings = msgspec.field(default_factory=PrinterSettings)
+    fares: str = ""
+    line: str = ""
+    siblings: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from hardwallet.records import LOAD, PAYMENT, REFUND, RETAIL, Record, parse
 from offline_sync import chain
 from offline_sync.chain import Kind
 from offline_sync.journal import SqliteJournal
+from pos_terminal.charges import charge_for, refund_for
 from pos_terminal.errors import NoSuchSale, SaleOpen
 from pos_terminal.inquiry import Inquiry, Line
 from pos_terminal.receipts import receipt, record_code
-from pos_terminal.refund import Refund, open_refunds, refund_terms
+from pos_terminal.refund import Refund, refund_terms
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
 from pos_terminal.terminal import Charge, Fare, service_day
@@ -42,13 +43,10 @@ def choose_charge(session: TerminalSession, amount_fen: int, ride: Ride) -> tupl
     terminal = session.terminal
     if terminal.profile != RETAIL:
         return Fare(amount_fen, session.vehicle, service_day(terminal.now()), ride.run), False
-    waiting = session.journal.unresolved()
-    for sale in waiting:
-        if sale.amount_fen == amount_fen and sale.profile == RETAIL:
-            return sale, True
-    if waiting:
-        raise SaleOpen(unfinished(sale_data(waiting[0])))
-    return terminal.new_sale(amount_fen), False
+    try:
+        return charge_for(terminal, amount_fen)
+    except SaleOpen:
+        raise _unfinished_first(session) from None
 
 
 def choose_refund(session: TerminalSession, amount_fen: int, payment: tuple[bytes, int]) -> Refund | Sale:
@@ -56,13 +54,14 @@ def choose_refund(session: TerminalSession, amount_fen: int, payment: tuple[byte
 
     Raises SaleOpen while anything else is unresolved.
     """
-    card, sequence = payment
-    for sale in open_refunds(session.terminal):
-        if (sale.card, refund_terms(sale)[0], sale.amount_fen) == (card, sequence, amount_fen):
-            return sale
-    for sale in session.journal.unresolved():
-        raise SaleOpen(unfinished(sale_data(sale)))
-    return Refund(card, sequence, amount_fen)
+    try:
+        return refund_for(session.terminal, Refund(*payment, amount_fen))
+    except SaleOpen:
+        raise _unfinished_first(session) from None
+
+
+def _unfinished_first(session: TerminalSession) -> SaleOpen:
+    return SaleOpen(unfinished(sale_data(session.journal.unresolved()[0])))
 
 
 def unfinished(sale: Mapping[str, Any]) -> str:
@@ -83,15 +82,6 @@ def unfinished(sale: Mapping[str, Any]) -> str:
         amount=amount,
         card=sale["card"],
     )
-
-
-def end_sale(session: TerminalSession, charge: Charge, reason: str) -> None:
-    """A sale that is open when nobody will ask for it again is declined: no card paid anything."""
-    if not isinstance(charge, Sale):
-        return
-    kept = session.journal.sale(charge.reference)
-    if kept is not None and kept.state is SaleState.OPEN:
-        session.journal.change_sale(kept.reference, SaleState.DECLINED, reason, session.terminal.now())
 
 
 def tap_words(tap: Tap) -> str:

@@ -7,13 +7,14 @@ from firmware_bridge.errors import CardError, ReaderError
 from firmware_bridge.link import CardLink
 from fleet.open import TerminalSession
 from hardwallet.records import RETAIL
+from pos_terminal.charges import end_sale
 from pos_terminal.tap import Outcome, Tap, tap
 from pos_terminal.terminal import Charge
 from tui.errors import kind
 from tui.field import Field
 from tui.interrupt import Interrupts
 from tui.text import say, told, yuan
-from tui.till import Ride, choose_charge, end_sale, tap_data, tap_words
+from tui.till import Ride, choose_charge, tap_data, tap_words
 
 Emit = Callable[[Mapping[str, object], str], None]
 """Takes an event's data and the line for people."""
@@ -107,7 +108,7 @@ class Validator:
             modelled_ms=self._field.modelled_ms,
         )
         if result.outcome is not Outcome.UNRESOLVED:
-            end_sale(self._session, charge, result.reason)
+            end_sale(self._session.terminal, charge, result.reason)
         data = tap_data(result, modelled=modelled)
         self._emit({"event": "done"} | data, say("done: ratified {ratified}, carried {carried}", **data))
         if self._lost is not None:

@@ -116,10 +116,10 @@ def _one_tap(
     session: "TerminalSession", field: "Field", charge: "Charge", timeout_s: float, pin_file: Path | None
 ) -> "Tap":
     """One card, one tap; a second one in the same presence with the PIN, when the card wants it."""
+    from pos_terminal.charges import end_sale
     from pos_terminal.tap import Outcome, tap
     from tui.interrupt import Interrupts
     from tui.pin import pin_for_payment
-    from tui.till import end_sale
 
     def take(pin: str) -> "Tap":
         return tap(session.terminal, link, charge, pin, modelled_ms=field.modelled_ms)
@@ -144,7 +144,7 @@ def _one_tap(
         raise
     finally:
         if result.outcome is not Outcome.UNRESOLVED:
-            end_sale(session, charge, reason)
+            end_sale(session.terminal, charge, reason)
         link.close()
     return result
 

@@ -266,6 +266,17 @@ class Run:
             )
             return own, more
 
+    def references(self, card: bytes) -> dict[bytes, int]:
+        """The references (12 bytes) of all that a card (8 bytes) may pay for in this run, with the number of
+        the passenger: 0 its own rider."""
+        return {self.reference(card, one): one for one in range(MAX_PASSENGERS + 1)}
+
+    def free_rides(self, card: bytes) -> set[int]:
+        """The passengers of a card (8 bytes) that ride free in this run."""
+        with self._mutex:
+            free = frozenset(self._free)
+        return {one for reference, one in self.references(card).items() if reference in free}
+
     def _next_passenger(self, card: bytes) -> int:
         """The first one whom the card has not paid for yet."""
         first = self._paid_elsewhere.get(card, 0) + 1

@@ -39,6 +39,7 @@ from fleet.station_events import (
     Waiting,
 )
 from hardwallet import status as sw
+from hardwallet.records import Record
 from pos_terminal.errors import ShiftNotOpen
 from pos_terminal.inquiry import Inquiry
 from pos_terminal.limits import refusal
@@ -214,6 +215,11 @@ class Desk:
     def is_torn(self) -> bool:
         """Whether an unresolved sale has to be finished or given up."""
         return self.open_sale is not None
+
+    @property
+    def printable(self) -> Record | None:
+        """The record of the last payment or refund that went through since the start."""
+        return next((past.tap.record for past in self.past if past.tap.record is not None), None)
 
     def type(self, key: str) -> None:
         """A digit or a dot; whatever else is told in words."""

@@ -46,7 +46,7 @@ def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
     head = "  ".join(part for part in (view.symbol, view.word) if part)
     for block in _blocks(view, inside):
         for air in (1, 0):
-            rows = _rows(view.label, block, head, words, inside, air)
+            rows = _rows(view.label, block, head, words, air)
             if len(rows) <= height and columns(head) <= inside:
                 return _fill(rows, width, height)
     figures = f"{view.label} {view.figures}" if view.figures else ""
@@ -76,7 +76,7 @@ def _figures(view: View, scale: int) -> list[list[str]]:
     return [[line.rjust(least) for line in drawn]]
 
 
-def _rows(label: str, block: list[str], head: str, words: list[str], width: int, air: int) -> list[Row]:
+def _rows(label: str, block: list[str], head: str, words: list[str], air: int) -> list[Row]:
     gap = [Row("")] * air
     rows = [Row(label), *gap] if label else []
     rows += [Row(_centred(line, max(map(columns, block)))) for line in block]

@@ -268,6 +268,11 @@ def unfinished_words(sale: Sale) -> str:
     return say("Sale {number}, CNY {amount}, card {card}: not known yet.", **values)
 
 
+def sale_words(sale: Sale) -> str:
+    """A sale that has no receipt."""
+    return say("Sale {number}, CNY {amount}", number=sale.transaction, amount=yuan(sale.amount_fen))
+
+
 REASONS: Final[tuple[Say, ...]] = (
     lambda: say("The customer left with the card"),
     lambda: say("The card can't be read any more"),

@@ -1,0 +1,145 @@
+"""What a till does that waits for a disk, a printer or a long journal: for workers. No Textual."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fleet.history import Search, Show, Walk
+from fleet.open import TerminalSession
+from fleet.shift_desk import ShiftDesk, open_desk
+from fleet.station_events import Network, Status
+from hardwallet.denylist import Denylist
+from hardwallet.records import Record
+from offline_sync.outbox import BATCH_ENTRIES
+from pos_terminal.escpos import encode
+from pos_terminal.paper import Line
+from pos_terminal.printing import open_printer
+from pos_terminal.receipts import receipt, receipt_lines, shift_lines, shift_report
+from pos_terminal.sale import SaleState
+from pos_terminal.shift import ShiftReport
+from tui.backing import Backing
+from tui.errors import BadUsage
+from tui.text import LOCAL_ZONE, language, say
+from tui.till import find_payment, name_payment
+
+PRINTED_KEPT: Final = 1_000
+"""Receipts of which it is remembered that they were printed."""
+
+
+PLAYGROUND_FLOAT_FEN: Final = 20_000
+"""What lies in the drawer of a simulated till."""
+
+
+@contextmanager
+def open_shifts(backing: Backing) -> Iterator[ShiftDesk]:
+    """The shifts behind a till; a simulated one has its shift open already. Raises as open_desk."""
+    with open_desk(backing.session) as shifts:
+        if backing.playground is not None and shifts.current is None:
+            shifts.open(PLAYGROUND_FLOAT_FEN, say("Trainee"))
+        yield shifts
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment that may be refunded: its card (8 bytes) and sequence; what was paid, where it is known."""
+
+    card: bytes
+    sequence: int
+    amount_fen: int | None
+
+
+class Jobs:
+    """All of it for one terminal. Raises what tui.errors.EXPECTED names."""
+
+    def __init__(self, session: TerminalSession, shifts: ShiftDesk) -> None:
+        self.session, self.shifts = session, shifts
+        settings = session.folder.settings.printer
+        self.printer = settings.uri
+        """Where slips go; may be changed for this run. Empty: nowhere yet."""
+        self.columns = settings.columns
+        self._printed: deque[bytes] = deque(maxlen=PRINTED_KEPT)
+
+    def walk(self, show: Show, search: Search | None, status: Status) -> Walk:
+        """The history from now on back."""
+        journal = self.session.journal
+        sending = status.network is Network.SENDING
+        return Walk(journal, show, search, journal.acknowledged() + BATCH_ENTRIES if sending else 0)
+
+    def payment(self, wanted: str) -> Payment:
+        """The payment with that number or code here, or CARD:SEQUENCE from another till's receipt."""
+        text = wanted.strip()
+        if ":" in text:
+            card, sequence = name_payment(self.session.journal, text)
+            return Payment(card, sequence, None)
+        record, _ = find_payment(self.session.journal, text)
+        return Payment(record.card, record.sequence, record.amount_fen)
+
+    # ------------------------------------------------------------------ paper
+
+    def receipt_text(self, record: Record, state: SaleState) -> str:
+        """A receipt as it would be printed, in the language of now."""
+        return receipt(record, state, language(), LOCAL_ZONE, width=self.columns)
+
+    def report_text(self, report: ShiftReport) -> str:
+        """An X or Z report as it would be printed, in the language of now."""
+        return shift_report(report, self._terminal, language(), LOCAL_ZONE, width=self.columns)
+
+    def is_copy(self, record: Record) -> bool:
+        """Whether this run has printed it before."""
+        return record.body in self._printed
+
+    def print_receipt(self, record: Record, state: SaleState, *, again: bool) -> Callable[[], str]:
+        """Prints a receipt; what to say of it. `again`: it is marked as a copy, as it is when this run has
+        printed it before. Raises PrinterError, BadPrinterUri: then it can be printed again."""
+        again = again or self.is_copy(record)
+        self._print(receipt_lines(record, state, language(), LOCAL_ZONE, self.columns, again))
+        self._printed.append(record.body)
+        if again:
+            return lambda: say("Receipt {number} is printed, marked as a copy.", number=record.transaction)
+        return lambda: say("Receipt {number} is printed.", number=record.transaction)
+
+    def print_report(self, report: ShiftReport, *, again: bool = False) -> Callable[[], str]:
+        """Prints an X or Z report; what to say of it. Raises as print_receipt."""
+        self._print(shift_lines(report, self._terminal, language(), LOCAL_ZONE, self.columns, again))
+        return lambda: say("The report is printed.")
+
+    def _print(self, lines: list[Line]) -> None:
+        open_printer(self.printer).print(encode(lines))
+
+    @property
+    def _terminal(self) -> bytes:
+        return self.session.folder.identity.certificate.terminal
+
+    # ------------------------------------------------------------------ files
+
+    def export(self, path: str) -> Callable[[], str]:
+        """Writes what waits to a file; what to say of it."""
+        from tui.commands.sync import export_file  # loads the command line's library
+
+        uploads, entries = export_file(self.session, named_file(path))
+        return lambda: say(
+            "{entries} entries in {uploads} uploads are in {path}; they wait here until clearing has them.",
+            entries=entries,
+            uploads=uploads,
+            path=path,
+        )
+
+    def take_denylist(self, path: str) -> Callable[[], str]:
+        """Takes a denylist, or a change of one, from a file; what to say of it."""
+        held: Denylist = self.session.denylists.offer_file(named_file(path))
+        return lambda: say(
+            "Denylist {version} is held now: {count} cards are refused.",
+            version=held.version,
+            count=len(held),
+        )
+
+
+def named_file(path: str) -> Path:
+    """What a person named, `~` being the own folder. Raises BadUsage."""
+    text = path.strip()
+    if not text or "\0" in text:
+        raise BadUsage(say("name a file"))
+    return Path(text).expanduser()

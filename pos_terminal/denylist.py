@@ -6,9 +6,13 @@
 Both files are replaced whole or not at all, so that a crash leaves the old list or the new one. Everything
 is verified again when it is read. A list that is missing or damaged is never taken for an empty one: the
 terminal then sells nothing to that issuer's cards.
+
+Any thread may ask and any thread may offer: a tap looks at one whole set of lists, the old or the new one,
+and waits for nobody who verifies or writes.
 """
 
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -31,7 +35,8 @@ class Denylists:
     """The lists that are held, in memory."""
 
     def __init__(self, lists: Iterable[Denylist] = ()) -> None:
-        self._lists = {one.operator: one for one in lists}
+        self._lists = {one.operator: one for one in lists}  # never changed, but replaced
+        self._taking = threading.Lock()  # so that of two that come at once neither is lost, nor goes back
 
     def of(self, operator: bytes) -> Denylist | None:
         """The list of an issuing operator (4 bytes); None when none is held, or none that is good."""
@@ -40,16 +45,20 @@ class Denylists:
     @property
     def held(self) -> list[Denylist]:
         """Every list, by its operator."""
-        return [self._lists[operator] for operator in sorted(self._lists)]
+        return [one for _, one in sorted(self._lists.items())]
 
     def take(self, new: Denylist | Delta) -> Denylist:
         """The list that follows from what is held and a verified `new`; held from now on.
 
         The very list that is held changes nothing. Raises DenylistRefused: older, or base.
         """
-        made = self._following(new)
-        self._lists[made.operator] = made
-        return made
+        with self._taking:
+            made = self._following(new)
+            self._hold(made)
+            return made
+
+    def _hold(self, made: Denylist) -> None:
+        self._lists = {**self._lists, made.operator: made}
 
     def _following(self, new: Denylist | Delta) -> Denylist:
         held = self._lists.get(new.operator)
@@ -103,20 +112,21 @@ class DenylistStore(Denylists):
         Raises DenylistRefused, and the list that is held stays as it is; StoreFailed when it can't be kept.
         """
         new = formats.parse(raw, self._trust)
-        held = self.of(new.operator)
-        made = self._following(new)
-        if made is held:
-            return held
-        try:
-            if isinstance(new, Delta):
-                self._keep_delta(made, raw)
-            else:
-                self._keep_list(made, raw)
-        except OSError as error:
-            raise StoreFailed(f"the denylist can't be kept in {self._folder}: {error.strerror}") from None
-        self._lists[made.operator] = made
-        self.damaged.pop(made.operator, None)
-        return made
+        with self._taking:
+            held = self.of(new.operator)
+            made = self._following(new)
+            if made is held:
+                return held
+            try:
+                if isinstance(new, Delta):
+                    self._keep_delta(made, raw)
+                else:
+                    self._keep_list(made, raw)
+            except OSError as error:
+                raise StoreFailed(f"the denylist can't be kept in {self._folder}: {error.strerror}") from None
+            self._hold(made)
+            self.damaged = {one: why for one, why in self.damaged.items() if one != made.operator}
+            return made
 
     def offer_file(self, path: Path) -> Denylist:
         """As `offer`, from a file, which is refused by its size before it is read. Raises OSError too."""
@@ -147,7 +157,7 @@ class DenylistStore(Denylists):
                 continue
             operator = bytes.fromhex(named[1])
             try:
-                self._lists[operator] = self._read(path, operator)
+                self._hold(self._read(path, operator))
             except DenylistRefused as error:
                 self.damaged[operator] = str(error)
             except OSError as error:

@@ -5,10 +5,12 @@
 An order enters when its issuer's signature verifies. It leaves when its card has answered: done, or refused
 for good. A card that is torn out of the field is offered it again at its next tap; an order that it had
 obeyed already is then refused by it as older.
+
+Any thread may offer orders while another one taps: a tap waits for no file.
 """
 
+import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +31,10 @@ MAX_LENGTH: Final = MAX_ORDERS * ORDER_LENGTH
 
 
 class Orders:
-    """Orders that wait for their cards, in memory."""
+    """Orders that wait for their cards, in memory. Any thread may call."""
 
     def __init__(self) -> None:
+        self._memory = threading.RLock()  # never held for a file
         self._waiting: dict[bytes, dict[int, bytes]] = {}  # by card, then by number
         self._count = 0
 
@@ -40,30 +43,34 @@ class Orders:
 
     def waiting_for(self, card: bytes) -> list[bytes]:
         """The orders for a card (8 bytes), the lowest number first; 125 bytes each."""
-        return [raw for _, raw in sorted(self._waiting.get(card, {}).items())]
+        with self._memory:
+            return [raw for _, raw in sorted(self._waiting.get(card, {}).items())]
 
     def all(self) -> list[bytes]:
         """Every order, by card and number."""
-        return [raw for card in sorted(self._waiting) for raw in self.waiting_for(card)]
+        with self._memory:
+            return [raw for card in sorted(self._waiting) for raw in self.waiting_for(card)]
 
     def put(self, raw: bytes) -> bool:
         """Let an order (125 bytes) wait; whether it is a new one. There is one order to a card and a number:
         when it comes again, signed with another key, it takes the old one's place. Raises Malformed."""
         order = parse_card_order(raw)
-        orders = self._waiting.setdefault(order.card, {})
-        is_new = order.number not in orders
-        orders[order.number] = raw
-        self._count += is_new
-        return is_new
+        with self._memory:
+            orders = self._waiting.setdefault(order.card, {})
+            is_new = order.number not in orders
+            orders[order.number] = raw
+            self._count += is_new
+            return is_new
 
     def drop(self, raw: bytes) -> None:
         """The card has answered this order (125 bytes). One that does not wait here changes nothing."""
         order = parse_card_order(raw)
-        orders = self._waiting.get(order.card, {})
-        if orders.pop(order.number, None) is not None:
-            self._count -= 1
-        if not orders:
-            self._waiting.pop(order.card, None)
+        with self._memory:
+            orders = self._waiting.get(order.card, {})
+            if orders.pop(order.number, None) is not None:
+                self._count -= 1
+            if not orders:
+                self._waiting.pop(order.card, None)
 
     def settle(self) -> None:
         """Keep what was dropped; called when the card has its result. In memory there is nothing to do."""
@@ -80,6 +87,7 @@ class Pouch(Orders):
         self._path = folder / ORDERS
         self._trust = trust
         self._changed = False
+        self._writing = threading.Lock()  # one writer at a time, so that no older file replaces a newer one
         self.damaged = 0
         self._lock = Exclusive(folder / LOCK)
         try:
@@ -103,34 +111,44 @@ class Pouch(Orders):
             raise _too_many()
         for raw in orders:
             self._check(raw)
-        whole = Orders()
-        for raw in self.all():
-            whole.put(raw)
-        new = sum([whole.put(raw) for raw in orders])
-        if len(whole) > MAX_ORDERS:
-            raise _too_many()
-        if whole.all() != self.all():
-            self._write(whole)
-        for raw in orders:
-            self.put(raw)
+        with self._writing:
+            held, whole = self.all(), Orders()
+            for raw in held:
+                whole.put(raw)
+            new = sum([whole.put(raw) for raw in orders])
+            if len(whole) > MAX_ORDERS:
+                raise _too_many()
+            if whole.all() != held:
+                self._write(whole.all())
+            for raw in orders:
+                self.put(raw)
+        self.settle()  # what a tap dropped meanwhile, and left to the writer
         return new
 
     def drop(self, raw: bytes) -> None:
         """The card has answered. What is dropped leaves the disk with `settle`: an order that comes back
         because the power went before that is refused by its card as older."""
-        super().drop(raw)
-        self._changed = True
+        with self._memory:
+            super().drop(raw)
+            self._changed = True
 
     def settle(self) -> None:
-        """Keep what was dropped. A disk that is full leaves it for later."""
-        if self._changed:
-            with suppress(StoreFailed):
-                self._write(self)
-                self._changed = False
+        """Keep what was dropped. A disk that is full leaves it for later; who writes at this moment does it
+        afterwards, and nobody waits for that."""
+        while self._changed and self._writing.acquire(blocking=False):
+            try:
+                with self._memory:
+                    held, self._changed = self.all(), False
+                self._write(held)
+            except StoreFailed:
+                self._changed = True
+                return
+            finally:
+                self._writing.release()
 
-    def _write(self, orders: Orders) -> None:
+    def _write(self, orders: list[bytes]) -> None:
         try:
-            write_durably(self._path, b"".join(orders.all()))
+            write_durably(self._path, b"".join(orders))
         except OSError as error:
             raise StoreFailed(f"the orders can't be kept in {self._path}: {error.strerror}") from None
 

@@ -23,8 +23,8 @@ from hardwallet.session import KnownCard, PayOutcome
 from pos_terminal.errors import JournalFull, NoSuchSale
 from pos_terminal.money import format_amount
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
-from pos_terminal.terminal import Terminal
-from pos_terminal.visit import DENIED, Outcome, Stop, Tap, Visit, decline, no_model
+from pos_terminal.terminal import DENIED, Terminal
+from pos_terminal.visit import Outcome, Stop, Tap, Visit, decline, no_model
 
 _ASKED_AGAIN: Final = {sw.TOO_MANY_UNRATIFIED, sw.CERTIFICATE_UNKNOWN}
 

@@ -35,8 +35,8 @@ from hardwallet.session import KnownCard, PayOutcome
 from pos_terminal.errors import JournalFull, ReferenceReused
 from pos_terminal.limits import refusal
 from pos_terminal.sale import Sale, SaleState
-from pos_terminal.terminal import Charge, Fare, Terminal, ride_reference
-from pos_terminal.visit import DENIED, Outcome, Phase, Stop, Tap, Visit, decline, no_model
+from pos_terminal.terminal import DENIED, Charge, Fare, Terminal, ride_reference
+from pos_terminal.visit import Outcome, Phase, Stop, Tap, Visit, decline, no_model
 
 __all__ = ["Outcome", "Phase", "Tap", "tap"]
 

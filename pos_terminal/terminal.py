@@ -20,6 +20,7 @@ from pos_terminal.sale import Sale, SaleState
 SERVICE_DAY_AHEAD: Final = timedelta(hours=8) - timedelta(hours=4)
 """Beijing time, less four hours: a ride after midnight belongs to the day whose timetable it is in."""
 
+DENIED: Final = "the card is on its issuer's denylist and can't pay here; its holder has to ask the issuer"
 _KNOWN_CARDS = 4096
 _REFERENCE_RANDOM = 4
 
@@ -145,8 +146,8 @@ class Terminal:
         return held is not None and card.card in held
 
     def denylist_refusal(self, card: Certificate, amount_fen: int, now_s: int) -> str | None:
-        """Why a card that is not denied can't pay the amount all the same, or None: the list that would tell
-        is missing, or too old."""
+        """Why a card that was not denied a moment ago can't pay the amount all the same, or None: the list
+        that would tell is missing or too old, or is a newer one by now, which denies it."""
         issuer = card.authority
         if card.card[: len(issuer)] != issuer:
             return f"the card's number {card.card.hex()} is not one of its issuer's ({issuer.hex()})"
@@ -156,6 +157,8 @@ class Terminal:
                 f"this terminal holds no good denylist of the card's issuer ({issuer.hex()}), so it can't "
                 "tell whether the card is refused; connect it, or import one (hardwallet denylist import)"
             )
+        if card.card in held:  # else a new list would count as fresh, and nobody had looked into it
+            return DENIED
         return stale_refusal(self.limits, amount_fen, now_s - held.time_s)
 
     def known_card(self, digest: bytes) -> KnownCard | None:

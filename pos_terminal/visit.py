@@ -24,7 +24,6 @@ from pos_terminal.ports import CardCertificate
 from pos_terminal.sale import Sale, SaleState
 from pos_terminal.terminal import Terminal
 
-DENIED = "the card is on its issuer's denylist and can't pay here; its holder has to ask the issuer"
 _NO_ANSWER = {sw.MEMORY_FAILURE, sw.SELECT_FIRST}
 """Status words to an order that say nothing about the order itself: it waits on."""
 

@@ -16,13 +16,13 @@ from fleet.telling import Step, Story, TapLine, today
 from hardwallet import keys
 from hardwallet.card.applet import Card
 from hardwallet.card.memory import State
+from hardwallet.denylist import Denylist
 from hardwallet.records import Record
 from offline_sync.clearing import Clearing, Report, losses
 from offline_sync.journal import SqliteJournal
 from pos_terminal import tap as tap_module
 from pos_terminal.pouch import Orders
 from pos_terminal.sale import SaleState
-from pos_terminal.terminal import Terminal
 from pos_terminal.visit import Outcome, Stop
 from tests.fleet.told import changed, failed, tell_quickly
 
@@ -247,7 +247,7 @@ def test_a_clearing_that_keeps_what_is_owed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_terminal_that_looks_at_no_denylist(monkeypatch: pytest.MonkeyPatch) -> None:
-    story = breaking(monkeypatch, Terminal, "is_denied", lambda _real: lambda _self, _card: False)
+    story = breaking(monkeypatch, Denylist, "__contains__", lambda _real: lambda _self, _card: False)
     assert {"the shop refuses the card", "the bus refuses it too"} <= set(failed(story)["9"])
 
 

@@ -115,3 +115,10 @@ def open_desk(session: TerminalSession) -> Iterator[ShiftDesk]:
     settings = session.folder.settings
     with ShiftBook(session.folder.path, blind=settings.shift.blind_count) as book:
         yield ShiftDesk(session.terminal, session.journal, book, required=settings.shift.required)
+
+
+def require_shift(session: TerminalSession) -> None:
+    """Raises ShiftNotOpen when the terminal's settings ask for an open shift before it sells, and none is."""
+    if session.folder.settings.shift.required:
+        with open_desk(session) as desk:
+            desk.require_open()

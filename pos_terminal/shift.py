@@ -9,6 +9,7 @@ out with its reason.
 An X report reads a shift that goes on, a Z report is that of a closed one: one function makes both.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -16,7 +17,7 @@ import msgspec
 
 from hardwallet.records import MAX_AMOUNT_FEN
 from pos_terminal.errors import BadAmount, CashShort, DifferenceUnexplained, NameMissing, ReasonMissing
-from pos_terminal.money import format_amount
+from pos_terminal.money import format_amount, parse_amount
 
 TEXT_LIMIT: Final = 100
 """The longest name, reason or note, characters. What is longer is cut."""
@@ -24,6 +25,8 @@ MAX_MOVEMENTS: Final = 1_000
 """Cash in and out of one shift."""
 LISTED: Final = 200
 """The most unsynced items, and unresolved sales, that a report lists one by one; it counts all of them."""
+
+_NOTHING: Final = re.compile("0{1,10}([.]0{1,2})?")
 
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Cash = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_FEN)]
@@ -263,6 +266,11 @@ def clean(text: str) -> str:
     sound = text.encode("utf-8", "replace").decode()
     shown = "".join(character if character.isprintable() else " " for character in sound)
     return " ".join(shown.split())[:TEXT_LIMIT].strip()
+
+
+def parse_cash(text: str) -> int:
+    """An amount of cash in yuan as people write it, in fen; a drawer may hold 0. Raises BadAmount."""
+    return 0 if _NOTHING.fullmatch(text.strip()) else parse_amount(text)
 
 
 def want_cash(amount_fen: int, least_fen: int) -> None:

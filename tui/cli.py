@@ -21,7 +21,9 @@ from tui.commands import (
     publishing,
     readers,
     scheme,
+    screens,
     settlement,
+    shift,
     sync,
     terminal,
     trace,
@@ -91,6 +93,7 @@ app.add_typer(scheme.app, name="scheme")
 app.add_typer(card.app, name="card")
 app.add_typer(terminal.app, name="terminal")
 app.add_typer(pos.app, name="pos")
+app.add_typer(shift.app, name="shift")
 sync.register(app)
 app.add_typer(denylist.app, name="denylist")
 app.add_typer(orders.app, name="orders")
@@ -99,6 +102,7 @@ settlement.register(clearing.app)
 clearing_files.register(clearing.app)
 app.add_typer(clearing.app, name="clearing")
 app.add_typer(trace.app, name="trace")
+app.add_typer(screens.app, name="tui")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,6 +66,15 @@ Language = Annotated[
     str | None,
     typer.Option("--lang", metavar="en|zh", help="Language of the receipt. Default: the program's."),
 ]
+Print = Annotated[bool, typer.Option("--print", help="Print it on the printer of the terminal's settings.")]
+PrinterUri = Annotated[
+    str | None,
+    typer.Option(
+        "--printer",
+        metavar="URI",
+        help="Print it there: file:PATH, tcp:HOST:PORT or serial:/dev/ttyUSB0?baud=9600.",
+    ),
+]
 
 SuiteName = Annotated[
     str,

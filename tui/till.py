@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.open import TerminalSession
+from fleet.slips import find_receipt
 from hardwallet.records import LOAD, PAYMENT, REFUND, RETAIL, Record, parse
 from offline_sync import chain
 from offline_sync.chain import Kind
 from offline_sync.journal import SqliteJournal
 from pos_terminal.charges import charge_for, refund_for
-from pos_terminal.errors import NoSuchSale, SaleOpen
+from pos_terminal.errors import SaleOpen
 from pos_terminal.inquiry import Inquiry, Line
-from pos_terminal.receipts import receipt, record_code
+from pos_terminal.receipts import CODE_LENGTH, receipt, record_code
 from pos_terminal.refund import Refund, refund_terms
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.tap import Outcome, Tap
@@ -294,22 +295,15 @@ def name_payment(journal: SqliteJournal, wanted: str) -> tuple[bytes, int]:
 
 def find_payment(journal: SqliteJournal, wanted: str) -> tuple[Record, SaleState]:
     """The payment with that number, or that code, and the state of its sale. Raises NoSuchSale, BadUsage."""
+    want_receipt_name(wanted)
+    return find_receipt(journal, wanted, refunds=False)
+
+
+def want_receipt_name(wanted: str) -> None:
+    """Raises BadUsage unless a receipt can be found by it: a number, or a code."""
     by_number = wanted.isascii() and wanted.isdigit()
-    if not by_number and not (len(wanted) == 10 and wanted.isascii() and wanted.isalnum()):
+    if not by_number and not (len(wanted) == CODE_LENGTH and wanted.isascii() and wanted.isalnum()):
         raise BadUsage(say("a receipt is found by its number, or by the ten letters and digits of its code"))
-    for kind, payload in _backwards(journal, journal.head()[0]):
-        if kind != Kind.OWN_PAYMENT:
-            continue
-        raw = chain.record_in(kind, payload)
-        if raw is None:
-            continue
-        record = parse(raw)
-        if (by_number and record.transaction == int(wanted)) or record_code(record) == wanted.upper():
-            sale = journal.sale(record.reference)
-            return record, sale.state if sale is not None else chain.parse_own(payload)[0]
-    raise NoSuchSale(
-        say("this terminal holds no payment {wanted}; hardwallet pos status lists the last", wanted=wanted)
-    )
 
 
 def _backwards(journal: SqliteJournal, look_at: int) -> Iterator[tuple[int, bytes]]:

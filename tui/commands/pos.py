@@ -11,6 +11,8 @@ from tui.options import (
     Language,
     OptionalReader,
     PinFile,
+    Print,
+    PrinterUri,
     Terminal,
     Timeout,
     TraceFile,
@@ -68,6 +70,7 @@ def pay(
     Example: hardwallet pos pay 12.50 --terminal till --reader sim:alice.card
     """
     from fleet.open import open_session
+    from fleet.shift_desk import require_shift
     from pos_terminal.money import parse_amount
     from tui.field import open_field
     from tui.till import Ride, choose_charge, tap_data
@@ -79,7 +82,9 @@ def pay(
         open_field(_reader_of(session, reader), trace) as field,
     ):
         charge, resumed = choose_charge(session, amount_fen, Ride(line, run))
-        if resumed:
+        if not resumed:
+            require_shift(session)
+        else:
             note(say("An earlier sale of this amount is not finished; this tap is for that one."))
         result = _one_tap(session, field, charge, timeout, pin_file)
         modelled = field.model is not None
@@ -431,30 +436,44 @@ def _state_words(sale: dict[str, Any]) -> str:
     return term("refunded" if refunded else sale["state"])
 
 
-@app.command("receipt", epilog="Exit codes: 0 shown; 1 no such payment here; 2 bad usage.")
+@app.command(
+    "receipt", epilog="Exit codes: 0 shown; 1 no such payment here, or it was not printed; 2 bad usage."
+)
 def receipt(
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="The sale's number, or its code.")],
     terminal: Terminal,
     language: Language = None,
+    to_print: Print = False,
+    printer: PrinterUri = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the receipt of a payment, in English or Chinese.
+    """Show the receipt of a payment or refund, and print it again.
 
-    Example: hardwallet pos receipt 17 --terminal till --lang zh
+    In English or Chinese. On paper it is marked as a copy. A printer that is off loses nothing: print it
+    again any time.
+
+    Example: hardwallet pos receipt 17 --terminal till --lang zh --print
     """
     from fleet.open import open_session
-    from tui.till import find_payment, receipt_text, record_data
+    from fleet.slips import find_receipt, print_slip, receipt_slip, settings_of
+    from tui.till import receipt_text, record_data, want_receipt_name
 
     receipt_language = _receipt_language(language)
+    want_receipt_name(number)
     with open_session(terminal, key_file) as session:
-        record, state = find_payment(session.journal, number)
+        record, state = find_receipt(session.journal, number)
+        settings = settings_of(session)
     text = receipt_text(record, state, receipt_language)
     report(
         {"record": record_data(record), "state": state.name.lower(), "lang": receipt_language, "text": text},
         text.splitlines(),
         as_json=as_json,
     )
+    if to_print or printer:
+        print_slip(
+            settings, receipt_slip(settings, record, state, receipt_language, again=True), printer or ""
+        )
 
 
 @app.command(
@@ -484,6 +503,7 @@ def run_validator(
     from collections.abc import Mapping
 
     from fleet.open import open_session
+    from fleet.shift_desk import require_shift
     from pos_terminal.money import parse_amount
     from tui.field import open_field
     from tui.interrupt import Interrupts, Stopped
@@ -499,6 +519,7 @@ def run_validator(
         emit({"event": "health", "health": word, "message": sentence}, told(sentence))
 
     with Interrupts() as interrupts, open_session(terminal, key_file) as session:
+        require_shift(session)
         uri = _reader_of(session, reader)
         with open_field(uri, trace, patient=True, notice=health) as field:
             try:

@@ -1,5 +1,6 @@
 """`hardwallet tui`: the screens of a till and of a bus."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,10 +9,12 @@ import typer
 
 from tui.languages import check
 from tui.options import KeyFile, OptionalReader, TraceFile
+from tui.output import line as line_out
+from tui.text import language as language_now
 from tui.text import say, set_language
 
 if TYPE_CHECKING:
-    from tui.backing import Backing
+    from tui.backing import Backing, Kind
     from tui.plain.loop import Loop
 
 app = typer.Typer(help="The screens of a till and of a bus.")
@@ -34,6 +37,16 @@ ThemeName = Annotated[
 ]
 Mute = Annotated[bool, typer.Option("--mute", help="Begin with the bell off.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Line by line: for screen readers, logs and pipes.")]
+WebPort = Annotated[
+    int | None,
+    typer.Option(
+        "--web",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Show the screen in one browser tab on this machine, at this port; 0 takes a free one.",
+    ),
+]
 _THEMES = ("dark", "light", "contrast")
 _EPILOG = "Exit codes: 0 left by its key or by a signal; 1 it can't work; 2 bad usage."
 
@@ -46,6 +59,7 @@ def cashier(
     theme: ThemeName = "dark",
     plain: Plain = False,
     mute: Mute = False,
+    web: WebPort = None,
     trace: TraceFile = None,
     key_file: KeyFile = None,
 ) -> None:
@@ -57,7 +71,11 @@ def cashier(
     """
     from tui.backing import open_backing
 
-    _prepare(language, theme, plain=plain)
+    _prepare(language, theme, plain=plain, web=web)
+    if web is not None:
+        options = _shared(theme, mute=mute, terminal=terminal, reader=reader, trace=trace, key_file=key_file)
+        _serve("cashier", options, terminal, reader, key_file, web)
+        return
     with open_backing("cashier", terminal, reader, key_file, trace) as backing:
         if plain:
             from tui.plain.till import open_till
@@ -89,6 +107,7 @@ def bus(
     theme: ThemeName = "dark",
     plain: Plain = False,
     mute: Mute = False,
+    web: WebPort = None,
     trace: TraceFile = None,
     key_file: KeyFile = None,
 ) -> None:
@@ -100,7 +119,12 @@ def bus(
     """
     from tui.backing import open_backing
 
-    _prepare(language, theme, plain=plain)
+    _prepare(language, theme, plain=plain, web=web)
+    if web is not None:
+        options = _shared(theme, mute=mute, terminal=terminal, reader=reader, trace=trace, key_file=key_file)
+        options += _option("--fares", fares) + _option("--line", line) + _option("--direction", direction)
+        _serve("bus", options, terminal, reader, key_file, web)
+        return
     with open_backing("bus", terminal, reader, key_file, trace) as backing:
         if plain:
             from tui.plain.bus import open_bus as open_plain
@@ -125,7 +149,50 @@ def _lines(backing: "Backing", *, mute: bool) -> "Loop":
     return Loop(backing, sys.stdin.fileno(), sys.stdout, mute=mute)
 
 
-def _prepare(language: str | None, theme: str, *, plain: bool) -> None:
+def _shared(
+    theme: str,
+    *,
+    mute: bool,
+    terminal: Path | None,
+    reader: str | None,
+    trace: Path | None,
+    key_file: Path | None,
+) -> list[str]:
+    """The options that a screen in a tab is started with."""
+    named = {"--terminal": terminal, "--reader": reader, "--trace": trace, "--key-file": key_file}
+    options = ["--lang", language_now(), "--theme", theme, *(["--mute"] if mute else [])]
+    return options + [word for name, value in named.items() for word in _option(name, value)]
+
+
+def _option(name: str, value: str | Path | None) -> list[str]:
+    return [f"{name}={value}"] if value not in (None, "") else []
+
+
+def _serve(
+    kind: "Kind",
+    options: list[str],
+    terminal: Path | None,
+    reader: str | None,
+    key_file: Path | None,
+    port: int,
+) -> None:
+    """Until a signal. What is wrong with the terminal is said here, before anybody opens the page."""
+    from tui.backing import open_backing
+    from tui.screens.web import serve
+
+    if terminal is not None or reader is not None or key_file is not None:
+        with open_backing(kind, terminal, reader, key_file, None):
+            pass
+    titles = {"cashier": say("Till"), "bus": say("Bus")}
+    serve(
+        [sys.executable, "-m", "tui", "tui", kind, *options],
+        titles[kind],
+        port,
+        lambda address: line_out(say("ready: open {address} in a browser on this machine", address=address)),
+    )
+
+
+def _prepare(language: str | None, theme: str, *, plain: bool, web: int | None) -> None:
     """Raises BadUsage before anything is opened."""
     from tui.errors import BadUsage
 
@@ -134,7 +201,10 @@ def _prepare(language: str | None, theme: str, *, plain: bool) -> None:
     if language is not None:
         check(language)
         set_language(language)
-    if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if plain and web is not None:
+        raise BadUsage(say("--plain or --web, not both"))
+    in_tab = os.environ.get("TEXTUAL_DRIVER", "").startswith("tui.")
+    if not plain and web is None and not in_tab and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadUsage(
             say("a screen needs a terminal; with --plain it works line by line, through pipes too")
         )

@@ -15,7 +15,7 @@ from typing import Final
 from fleet.conservation import Conservation, conservation
 from fleet.operator_story import OperatorStory
 from fleet.stage import Stage, card_uri
-from fleet.telling import BEIJING, RIDE_FEN, Step, Story, Teller
+from fleet.telling import RIDE_FEN, Step, Story, Teller
 from fleet.upload import Arrival, clearing_service, send
 from fleet.world import ARRIVAL_S, WorldCard, create_world
 from hardwallet import status as sw
@@ -23,7 +23,6 @@ from hardwallet.card.simulated import SimulatedCard
 from hardwallet.suites import Suite
 from pos_terminal.money import format_amount
 from pos_terminal.ports import Clock, Entropy, Stopwatch
-from pos_terminal.receipts import receipt
 from pos_terminal.sale import SaleState
 from pos_terminal.tap import Outcome
 
@@ -103,7 +102,7 @@ class _Teller(Teller):
             step.say("The shop takes 12.50: the terminal proves itself, then the card signs.")
             step.check("the shop granted 12.50", paid.granted)
             if paid.record is not None:
-                step.say("Its receipt:\n\n" + receipt(paid.record, SaleState.GRANTED, zone=BEIJING))
+                step.show(paid.record, SaleState.GRANTED)
             ride = self.tap(step, "bus 2.00, transit, first meeting", card, self.bus, self.fare())
             step.say("The bus takes 2.00: the card signs, the terminal need not.")
             step.check("the bus granted 2.00", ride.granted)

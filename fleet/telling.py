@@ -12,6 +12,9 @@ from typing import Final
 from fleet.conservation import Conservation
 from fleet.stage import Stage
 from fleet.world import World, WorldCard, WorldTerminal
+from hardwallet.records import Record
+from pos_terminal.receipts import receipt
+from pos_terminal.sale import SaleState
 from pos_terminal.tap import Tap
 from pos_terminal.terminal import Charge, Fare
 
@@ -43,6 +46,8 @@ class Step:
     text: list[str] = field(default_factory=list)
     checks: list[tuple[str, bool]] = field(default_factory=list)
     taps: list[TapLine] = field(default_factory=list)
+    receipts: dict[int, tuple[Record, SaleState]] = field(default_factory=dict)
+    """The receipts that are shown, by their place in `text`: paper knows more languages than the story."""
 
     @property
     def ok(self) -> bool:
@@ -52,6 +57,11 @@ class Step:
     def say(self, text: str) -> None:
         """A sentence of the paragraph."""
         self.text.append(text)
+
+    def show(self, record: Record, state: SaleState) -> None:
+        """A receipt, as a part of the paragraph."""
+        self.receipts[len(self.text)] = record, state
+        self.say("Its receipt:\n\n" + receipt(record, state, zone=BEIJING))
 
     def check(self, claim: str, held: bool) -> None:
         """A claim, and whether it holds."""

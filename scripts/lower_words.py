@@ -16,11 +16,13 @@ expression that chooses between constants becomes one template for each; a const
 """
 
 import ast
+import errno
+import os
 import re
 import string
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -36,9 +38,18 @@ NO_CATALOGUE: Final = Path(__file__).with_suffix(".po")
 """What is not there is read as an empty catalogue."""
 PACKAGES: Final = ("firmware_bridge", "hardwallet", "pos_terminal", "offline_sync", "fleet")
 
+_ERRNOS: Final = (
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EIO, errno.EISDIR),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY, errno.ENODEV, errno.EMFILE, errno.EPIPE),
+    *(errno.EADDRINUSE, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENETUNREACH),
+    errno.EHOSTUNREACH,
+)
+
 SINGLE_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "firmware_bridge/apdu.py": ("SwClass", "_TEXTS"),
     "firmware_bridge/doctor.py": ("Level", "Finding"),
+    "fleet/operator_story.py": ("add_card", "add_terminal"),
+    "fleet/story.py": ("add_card", "add_terminal"),
     "hardwallet/certificates.py": ("_KINDS",),
     "hardwallet/describe.py": ("*",),
     "hardwallet/status.py": ("_WORDS",),
@@ -88,8 +99,28 @@ ALLOWED: Final[Sequence[tuple[str, str, str]]] = (
 )
 """What looks like a sentence and is for no person: file, pattern of the whole template, and why."""
 
+FROM_OUTSIDE: Final = (
+    *map(os.strerror, _ERRNOS),
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "[Errno {number}] {why}",
+    "All connection attempts failed",
+    "timed out",
+    "Server disconnected without sending a response.",
+    "database disk image is malformed",
+    "database or disk is full",
+    "database is locked",
+    "disk I/O error",
+    "file is not a database",
+    "unable to open database file",
+    "attempt to write a readonly database",
+)
+"""What the system, httpx and SQLite say most often; it stands within sentences of ours."""
+
 RENAMED: Final[Mapping[tuple[str, str], str]] = {
+    ("firmware_bridge/trace.py", "name"): "key",
     ("hardwallet/certificates.py", "name"): "kind",
+    ("hardwallet/rotation.py", "name"): "key",
 }
 """Fields whose expression is named otherwise than what it holds, by file and name."""
 
@@ -132,9 +163,19 @@ def sentences(root: Path = ROOT) -> dict[str, list[Place]]:
     constants = _constants(modules)
     found: dict[str, list[Place]] = defaultdict(list)
     for path, tree in modules.items():
+        allowed = [re.compile(pattern, re.DOTALL) for file, pattern, _ in ALLOWED if file == path]
         for template, line in _Finder(path, tree, constants).find():
-            found[template].append(Place(path, line))
+            if not any(pattern.fullmatch(template) for pattern in allowed):
+                found[template].append(Place(path, line))
+    for template in FROM_OUTSIDE:
+        found[template].append(Place("system", 0))
     return dict(found)
+
+
+def looked_at(path: str, root: Path = ROOT) -> list[str]:
+    """What a file holds that looks like a sentence, ALLOWED or not."""
+    tree = ast.parse((root / path).read_text(encoding="utf-8"))
+    return [template for template, _ in _Finder(path, tree, _constants({path: tree})).find()]
 
 
 def _constants(modules: Mapping[str, ast.Module]) -> dict[tuple[str, str], str]:
@@ -172,12 +213,10 @@ class _Finder(ast.NodeVisitor):
         self._scopes: list[str] = []
         self._found: list[tuple[str, int]] = []
 
-    def find(self) -> Iterator[tuple[str, int]]:
+    def find(self) -> list[tuple[str, int]]:
+        """Templates and their lines, those that are ALLOWED to be without translation among them."""
         self.visit(self._tree)
-        allowed = [re.compile(pattern, re.DOTALL) for path, pattern, _ in ALLOWED if path == self._path]
-        for template, line in self._found:
-            if not any(pattern.fullmatch(template) for pattern in allowed):
-                yield template, line
+        return self._found
 
     # ------------------------------------------------------------------ what is passed over
 
@@ -203,13 +242,14 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = ast.unparse(node.func)
+        called = name.rsplit(".", 1)[-1]
         if name == "re.compile" or name.lower().startswith(("_log.", "log.", "logger.", "_logger.")):
             return
         if name in _OWN_CATALOGUE:
             for argument in node.args[1:]:
                 self.visit(argument)
             return
-        self._within(name, [node.func, *node.args, *node.keywords])
+        self._within(called, [node.func, *node.args, *node.keywords])
 
     def _within(self, scope: str, nodes: Iterable[ast.AST]) -> None:
         if scope:

@@ -21,14 +21,28 @@ MAX_DEPTH: Final = 4
 MAX_LENGTH: Final = 4000
 """The longest sentence that is looked at, characters; a longer one stays as it is."""
 WORD_FIELDS: Final = frozenset(
-    {"kind", "more", "reason", "state", "unit", "way", "what", "whose", "why", "words"}
+    {"kind", "more", "reason", "state", "terminal", "unit", "way", "what", "whose", "why", "words"}
 )
 """Fields whose value is looked up even when it is one word: a path elsewhere is nobody's word."""
 FREE_FIELDS: Final = frozenset(
     {
         *("argv", "cause", "damage", "duration", "found", "key", "known", "listed", "lock_reason", "message"),
         *("missing", "name", "names", "path", "profiles", "reader", "readers", "reason", "receipt", "there"),
-        *("refusals", "target", "text", "told", "unwell", "utc", "wanted", "what", "where", "why", "words"),
+        *(
+            "refusals",
+            "target",
+            "text",
+            "then",
+            "told",
+            "trouble",
+            "unwell",
+            "utc",
+            "wanted",
+            "what",
+            "where",
+            "why",
+            "words",
+        ),
         *(
             "en",
             "folder",
@@ -51,6 +65,7 @@ _MOST_PARTS: Final = 16
 _JOINTS: Final = (("\n", "\n"), ("; ", "；"), (". ", "。"), (", ", "，"), (": ", "："))
 """What stands between known sentences in a row, and what does in Chinese."""
 _MO_MAGIC: Final = 0x950412DE
+_AMOUNT: Final = re.compile(r"-?\w+(?:\.\w+)*")
 _WORD: Final = re.compile(r"[A-Za-z']+")
 
 
@@ -104,7 +119,7 @@ class Template:
         """The values, each as short as can be; of two in a row the first one has no blank."""
         values = []
         for piece in self.pieces[1:-1]:
-            stop = inside.find(piece) if piece else len(inside.split(" ", 1)[0])
+            stop = inside.find(piece) if piece else _amount_length(inside)
             if stop < 0:
                 return None
             values.append(inside[:stop])
@@ -236,6 +251,12 @@ def _joined(parts: list[str], told: list[str], joint: str, theirs: str) -> str:
     for before, was, part in zip(told, parts, told[1:], strict=False):
         text += (joint if before == was else theirs) + part
     return text
+
+
+def _amount_length(text: str) -> int:
+    """How long the number or word is that the text begins with."""
+    found = _AMOUNT.match(text)
+    return found.end() if found else 0
 
 
 def _plain(name: str) -> str:

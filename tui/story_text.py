@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from fleet.telling import Step, Story, TapLine
 from hardwallet.suites import GM
+from pos_terminal.receipts import receipt
 from tui.help import wrapped
 from tui.terms import term
-from tui.text import columns, say, told
+from tui.text import LOCAL_ZONE, columns, language, say, told
 
 _WIDTH = 100
 
@@ -20,17 +21,26 @@ def write_step(step: Step) -> None:
 
 def _step_lines(step: Step) -> list[str]:
     lines = [f"{step.id}. {told(step.title)}", ""]
-    for text in step.text:
+    for place, text in enumerate(step.text):
         lines += [
             f"   {line}" if line else ""
-            for part in text.split("\n")
-            for line in wrapped(told(part), _WIDTH - 3)
+            for part in _in_words(step, place, text).split("\n")
+            for line in wrapped(part, _WIDTH - 3)
         ]
     if step.taps:
         lines += ["", *_tap_lines(step.taps)]
     lines.append("")
     lines += [f"   {'✓' if held else '✗'} {told(claim)}" for claim, held in step.checks]
     return lines
+
+
+def _in_words(step: Step, place: int, text: str) -> str:
+    """A part of the paragraph in the chosen language; a receipt as it is printed in it."""
+    paper = step.receipts.get(place)
+    if paper is None:
+        return told(text)
+    here = receipt(*paper, language(), LOCAL_ZONE)
+    return told(text.replace(receipt(*paper, zone=LOCAL_ZONE), "{receipt}")).replace("{receipt}", here)
 
 
 def _tap_lines(taps: Sequence[TapLine]) -> list[str]:

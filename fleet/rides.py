@@ -10,8 +10,8 @@ from offline_sync import chain
 from offline_sync.chain import Kind
 from offline_sync.journal import SqliteJournal
 from pos_terminal.errors import FaresRefused
-from pos_terminal.fare_file import read_fares
 from pos_terminal.fares import Network
+from pos_terminal.gtfs import read_network
 from pos_terminal.run import Runs
 from pos_terminal.sale import SaleState
 
@@ -35,14 +35,14 @@ def network_of(session: TerminalSession, fares: Path | None = None) -> Network:
     """The lines and fares in `fares`, else in the file that the terminal's settings name. Raises
     FaresRefused."""
     if fares is not None:
-        return read_fares(fares)
+        return read_network(fares)
     named = session.folder.settings.fares
     if not named:
         raise FaresRefused(
             f'no fares are named; put the path of a fare file behind "fares" in '
             f"{session.folder.path / 'settings.json'} (docs/fares.md)"
         )
-    return read_fares(session.folder.path / named)
+    return read_network(session.folder.path / named)
 
 
 @contextmanager

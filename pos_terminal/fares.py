@@ -121,27 +121,29 @@ class Zones:
 
 @dataclass(frozen=True, slots=True)
 class Areas:
-    """Fares from area to area; ANY_AREA matches a stop in any. The pair that names more wins; between equals
-    the cheaper one does."""
+    """Fares from area to area, each with its priority; the highest one wins, between equals the one that is
+    cheaper for an adult. ANY_AREA as origin matches every stop whose areas are not `origins`, as
+    destination those not in `destinations`."""
 
-    pairs: Mapping[tuple[str, str], Fares]
+    pairs: Mapping[tuple[str, str], tuple[int, Fares]]
+    origins: frozenset[str] = frozenset()
+    destinations: frozenset[str] = frozenset()
 
     def between(self, direction: Direction, origin: int, destination: int) -> Fares:
         """What a ride between two places of a direction costs. Raises NoSuchFare."""
         first, last = direction.stops[origin], direction.stops[destination]
-        for froms, tos in (
-            (first.areas, last.areas),
-            (first.areas, (ANY_AREA,)),
-            ((ANY_AREA,), last.areas),
-            ((ANY_AREA,), (ANY_AREA,)),
-        ):
-            found = [self.pairs[pair] for pair in ((a, b) for a in froms for b in tos) if pair in self.pairs]
-            if found:
-                return min(found, key=lambda fares: fares[Rider.ADULT])
-        raise NoSuchFare(
-            f"no fare is given from {first.name.en} ({_listed(first.areas) or 'no area'}) "
-            f"to {last.name.en} ({_listed(last.areas) or 'no area'})"
-        )
+        froms = first.areas if self.origins.intersection(first.areas) else (*first.areas, ANY_AREA)
+        tos = last.areas if self.destinations.intersection(last.areas) else (*last.areas, ANY_AREA)
+        found = [self.pairs[pair] for pair in ((a, b) for a in froms for b in tos) if pair in self.pairs]
+        if not found:
+            raise NoSuchFare(
+                f"no fare is given from {first.name.en} ({_areas(first)}) to {last.name.en} ({_areas(last)})"
+            )
+        return min(found, key=lambda one: (-one[0], one[1][Rider.ADULT]))[1]
+
+
+def _areas(stop: Stop) -> str:
+    return f"area {_listed(stop.areas)}" if stop.areas else "in no area"
 
 
 Tariff = Flat | Steps | Zones | Areas

@@ -45,10 +45,10 @@ class Inspection:
 
     `card`: 8 bytes, empty when it is not known. `tapped`: its own rider has paid here, or rides free;
     `passengers`: how many more it has paid for. `time_s` and `amount_fen` of the newest of them; None for a
-    ride without a record. `torn`: the card paid for a ride here, but the tap broke off; it taps again, and nothing is taken
-    twice. `genuine`: the card proved that it is the one of its certificate. `denied`: on its
-    issuer's denylist; `blocked`: by its issuer's order. `reason` says why the card could not be read to the
-    end; then `tapped` is only what was seen until there.
+    ride without a record. `torn`: the card paid for a ride here, but the tap broke off: it taps again, and
+    nothing is taken twice. `genuine`: the card proved that it is the one of its certificate. `denied`: on
+    its issuer's denylist; `blocked`: by its issuer's order. `reason` says why the card could not be read to
+    the end; then `tapped` is only what was seen until there.
     """
 
     reason: str

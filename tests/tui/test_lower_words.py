@@ -82,7 +82,9 @@ def test_update_keeps_translations_and_drops_what_nobody_says(tmp_path: Path) ->
     path = tmp_path / "lower.po"
     source.update(["one word {count}", "another word"], path)
     held = words.read_catalogue(path)
-    held.add("one word {count}", "一个词 {count}")
+    message = held.get("one word {count}")
+    assert message is not None
+    message.string = "一个词 {count}"
     path.write_bytes(words.po_bytes(held))
     source.update(["one word {count}", "a third word"], path)
     after = {str(one.id): one.string for one in words.read_catalogue(path) if one.id}

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po, write_po
+from babel.messages.pofile import PoFileError, read_po, write_po
 
 from tui.help import paragraphs
 from tui.text import columns
@@ -96,6 +96,10 @@ class Found:
         entry = self.domains[domain].setdefault(template, Entry(place))
         if fits is not None:
             entry.fits.append(fits)
+
+
+class BadCatalogue(Exception):
+    """A .po file that can't be read; the message says where."""
 
 
 class _Headed(Catalog):
@@ -243,11 +247,15 @@ def po_path(root: Path, domain: str) -> Path:
 
 
 def read_catalogue(path: Path) -> Catalog:
-    """A catalogue; an empty one where there is none yet."""
+    """A catalogue; an empty one where there is none yet. Raises BadCatalogue."""
     if not path.exists():
         return _empty()
-    with path.open("rb") as stream:
-        return read_po(stream, locale=_LANGUAGE, abort_invalid=True)
+    try:
+        with path.open("rb") as stream:
+            return read_po(stream, locale=_LANGUAGE, abort_invalid=True)
+    except (PoFileError, UnicodeError, ValueError) as error:
+        line = f"line {error.lineno + 1}: " if isinstance(error, PoFileError) else ""
+        raise BadCatalogue(f"{path.name}: {line}{error}") from None
 
 
 def _empty() -> Catalog:
@@ -335,6 +343,7 @@ def update(root: Path, domains: Sequence[str], found: Found) -> list[Path]:
 def check(root: Path, domains: Sequence[str], found: Found) -> list[str]:
     """What is wrong with the code and these catalogues, a line each."""
     problems = list(found.problems)
+    read: dict[str, Catalog] = {}
     for domain in domains:
         path = po_path(root, domain)
         name = path.relative_to(root).as_posix()
@@ -344,16 +353,17 @@ def check(root: Path, domains: Sequence[str], found: Found) -> list[str]:
             continue
         try:
             catalogue = read_catalogue(path)
-        except (ValueError, UnicodeError) as error:
-            problems.append(f"{name}: {error}")
+        except BadCatalogue as error:
+            problems.append(str(error))
             continue
+        read[domain] = catalogue
         problems += [f"{name}: {problem}" for problem in _faults(catalogue)]
         if not path.with_suffix(".mo").exists() or path.with_suffix(".mo").read_bytes() != mo_bytes(
             catalogue
         ):
             problems.append(f"{name}: compile it: python -m scripts.words update {domain}")
         problems += [f"{name}: {problem}" for problem in _against_code(found, domain, catalogue)]
-    return [*problems, *_contradictions(root, domains)]
+    return [*problems, *_contradictions(read)]
 
 
 def _faults(catalogue: Catalog) -> Iterator[str]:
@@ -410,14 +420,11 @@ def filled(template: str, values: Mapping[str, str]) -> str:
         return template
 
 
-def _contradictions(root: Path, domains: Sequence[str]) -> Iterator[str]:
+def _contradictions(read: Mapping[str, Catalog]) -> Iterator[str]:
     """One sentence, two translations: which one is shown would hang on the order of the catalogues."""
     seen: dict[str, tuple[str, str]] = {}
-    for domain in SHARED:
-        path = po_path(root, domain)
-        if domain not in domains or not path.exists():
-            continue
-        for message in read_catalogue(path):
+    for domain in filter(read.__contains__, SHARED):
+        for message in read[domain]:
             text, translation = _text(message.id), _text(message.string)
             if not text or not translation:
                 continue
@@ -449,12 +456,17 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     domains = named or list(LOCALES)
     found = find(REPOSITORY, program())
-    if work == "update":
-        for path in update(REPOSITORY, domains, found):
+    if work == "check":
+        problems = check(REPOSITORY, domains, found)
+    else:
+        try:
+            changed = update(REPOSITORY, domains, found)
+        except BadCatalogue as error:
+            print(error, file=sys.stderr)
+            return 1
+        for path in changed:
             print(f"changed: {path.relative_to(REPOSITORY)}")
         problems = found.problems
-    else:
-        problems = check(REPOSITORY, domains, found)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -26,6 +26,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 LONG_VARIABLE = "HARDWALLET_LONG"
 
+# What the program says is compared in English, whatever language this machine speaks.
+for _name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
+    os.environ.pop(_name, None)
+os.environ["LANG"] = "C.UTF-8"
+
 # Daemons live where a plain user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 

@@ -19,6 +19,7 @@ from fleet.playground import TearPlace
 from fleet.station import (
     CardSeen,
     Decided,
+    Done,
     Event,
     Fault,
     GiveBack,
@@ -33,6 +34,7 @@ from fleet.station import (
     Unwanted,
     Waiting,
 )
+from pos_terminal.visit import Outcome
 from tui import signals
 from tui.backing import Backing
 from tui.errors import EXPECTED, message
@@ -80,6 +82,10 @@ class Face:
     def greeting(self) -> Iterable[str]:
         """The first lines."""
         return ()
+
+    def other(self, line: str) -> Iterable[str]:
+        """A line that is no command."""
+        return [say("There is no command {word!r}; type help.", word=line.partition(" ")[0][:20])]
 
     def on_station(self, event: Event) -> Iterable[str]:  # noqa: ARG002 - for subclasses
         """The lines for what happened: results and inquiries. The loop says the rest."""
@@ -283,7 +289,7 @@ class Loop:
             return
         command = self._commands.get(word.lower())
         if command is None:
-            self.tell(say("There is no command {word!r}; type help.", word=word[:20]))
+            self._run(lambda: self._face.other(line))
             return
         self._run(lambda: command.run(rest.strip()))
 
@@ -409,7 +415,7 @@ class Loop:
         if self.station.task is None:
             return [say("No card is awaited.")]
         world.tap(place - 1)
-        self.hold(lambda event: isinstance(event, Removed | Fault))
+        self.hold(lambda event: isinstance(event, Removed | Fault) or _wants_pin(event))
         return ()
 
     def _two(self, _rest: str) -> Iterable[str]:
@@ -445,6 +451,11 @@ def _bells(event: Event) -> int:
             return signals.one_card_only().bells
         case _:
             return 0
+
+
+def _wants_pin(event: Event) -> bool:
+    """Whether the card that lies there goes on only with its PIN."""
+    return isinstance(event, Done) and event.tap.outcome in (Outcome.PIN_WANTED, Outcome.PIN_WRONG)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from textual.message import Message
+from textual.types import CSSPathType
 
 from fleet.shift_desk import ShiftDesk
 from fleet.station_events import Event
@@ -13,7 +15,7 @@ from tui.backing import Backing
 from tui.screens import themes
 from tui.screens.cashier.desk import Desk
 from tui.screens.cashier.jobs import Jobs, open_shifts
-from tui.screens.frame import StationApp, StationScreen
+from tui.screens.frame import FRAME_CSS, StationApp, StationScreen
 
 _Result = TypeVar("_Result")
 
@@ -35,6 +37,8 @@ class JobDone(Message):
 
 class CashierApp(StationApp):
     """A cashier's till. `shifts` stays open as long as the app runs."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = [FRAME_CSS, Path(__file__).with_name("cashier.tcss")]
 
     def __init__(
         self, backing: Backing, shifts: ShiftDesk, *, theme: str = themes.DARK, mute: bool = False

@@ -7,7 +7,7 @@ from pos_terminal.errors import BadAmount, TerminalError
 from pos_terminal.money import parse_amount
 from pos_terminal.refund import Refund
 from tui.screens.cashier.amount import plain
-from tui.screens.cashier.jobs import Payment
+from tui.screens.cashier.jobs import Payment, cash_fen
 from tui.screens.cashier.phrases import REASONS, card_end
 from tui.screens.widgets.dialogs import Choose, LineOfText
 from tui.text import say, told, yuan
@@ -32,17 +32,11 @@ def wrong_amount(text: str) -> str:
 
 def wrong_cash(text: str) -> str:
     """As wrong_amount, but nothing at all may be counted too."""
-    return "" if is_nothing(text) else wrong_amount(text)
-
-
-def is_nothing(text: str) -> bool:
-    """Whether it says zero."""
-    return plain(text).strip() in ("0", "0.0", "0.00")
-
-
-def cash_fen(text: str) -> int:
-    """Zero or an amount, as fen. Raises BadAmount."""
-    return 0 if is_nothing(text) else parse_amount(plain(text))
+    try:
+        cash_fen(text)
+    except BadAmount as error:
+        return told(str(error))
+    return ""
 
 
 def sentence_of(error: TerminalError) -> str:

@@ -38,7 +38,6 @@ from fleet.station_events import (
     Unwanted,
     Waiting,
 )
-from hardwallet import status as sw
 from hardwallet.records import Record
 from pos_terminal.errors import ShiftNotOpen
 from pos_terminal.inquiry import Inquiry
@@ -47,8 +46,6 @@ from pos_terminal.refund import Refund
 from pos_terminal.sale import REFUND_PROFILE, Sale
 from pos_terminal.visit import Outcome, Tap
 from tui.screens.cashier.amount import AmountEntry
-from tui.screens.cashier.phrases import card_end, unfinished_words
-from tui.signals import AGAIN, NOTED, REFUSED, Signal, one_card_only, present_card, processing, signal_of
 from tui.text import say, told, yuan
 
 Say = Callable[[], str]
@@ -103,27 +100,6 @@ class Shifts(Protocol):
         """Raises ShiftNotOpen."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is to be shown, in words of the chosen language.
-
-    `figures` is drawn big: digits and a dot. `style` is one of tui.signals, or empty.
-    """
-
-    style: str
-    symbol: str
-    word: str
-    figures: str
-    label: str
-    lines: tuple[str, ...]
-
-    @property
-    def headline(self) -> str:
-        """Symbol, word and amount in one line."""
-        amount = say("CNY {amount}", amount=self.figures) if self.figures else ""
-        return "  ".join(part for part in (self.symbol, self.word, amount) if part)
-
-
 class PinEntry:
     """Digits that nobody sees: only how many. It is in no repr, and forgotten when it is taken."""
 
@@ -175,11 +151,11 @@ class Desk:
         self.inquiry: Inquiry | None = None
         self.past: deque[Past] = deque(maxlen=KEPT)
         self.sending: tuple[int, int] | None = None
-        self._fault: Say = lambda: ""
-        self._ended: Say = lambda: ""
-        self._note: Say | None = None
-        self._crowd = False
-        self._found_at_start = False
+        self.fault: Say = lambda: ""
+        self.ended: Say = lambda: ""
+        self.noted: Say | None = None
+        self.crowd = False
+        self.found_at_start = False
         self._settled = True  # the tap behind the last result has ended
         self._wish: Task | None = None
         self._pin_typed = False
@@ -188,7 +164,7 @@ class Desk:
 
     def begin(self) -> None:
         """A sale that was open when the terminal stopped comes first: its card may have paid."""
-        self._found_at_start = self._take_up(self._station.status().open_sale)
+        self.found_at_start = self._take_up(self._station.status().open_sale)
 
     def _take_up(self, sale: Sale | None) -> bool:
         """An unresolved sale: the same card is asked for again, and for nothing else."""
@@ -223,7 +199,7 @@ class Desk:
 
     def type(self, key: str) -> None:
         """A digit or a dot; whatever else is told in words."""
-        self._note = None
+        self.noted = None
         if self.phase is Phase.PIN:
             self.pin.type(key)
         elif self._may_type():
@@ -231,7 +207,7 @@ class Desk:
 
     def paste(self, text: str) -> None:
         """An amount as a whole, or nothing. A PIN is never pasted."""
-        self._note = None
+        self.noted = None
         if self.phase is not Phase.PIN and self._may_type():
             self.entry.paste(text)
 
@@ -243,7 +219,7 @@ class Desk:
 
     def back(self) -> None:
         """The last character goes."""
-        self._note = None
+        self.noted = None
         if self.phase is Phase.PIN:
             self.pin.back()
         elif self._may_type():
@@ -251,19 +227,20 @@ class Desk:
 
     def enter(self) -> None:
         """The amount is right: ask for the card. Or the PIN is typed."""
-        self._note = None
+        self.noted = None
         if self.phase is Phase.PIN:
             self._enter_pin()
         elif self.phase is Phase.TORN:
-            self._note = lambda: say("Present the same card again, or give the sale up with G.")
-        elif self._can_try_again():
+            self.noted = lambda: say("Present the same card again, or give the sale up with G.")
+        elif self.can_try_again:
             self._sell_again()
         elif self._may_type():
             amount_fen = self.entry.amount_fen()
             if amount_fen is not None and self._may_sell(amount_fen):
                 self._want(Sell(amount_fen))
 
-    def _can_try_again(self) -> bool:
+    @property
+    def can_try_again(self) -> bool:
         """Whether a payment was declined just now: Enter asks another card for the same amount."""
         tap = self.tap
         return (
@@ -294,7 +271,7 @@ class Desk:
 
     def _enter_pin(self) -> None:
         if len(self.pin) not in PIN_LENGTHS:
-            self._note = lambda: say("A PIN has 4 to 12 digits.")
+            self.noted = lambda: say("A PIN has 4 to 12 digits.")
             return
         if self._settled:
             self._send_pin()
@@ -308,11 +285,11 @@ class Desk:
 
     def cancel(self) -> None:
         """Esc: nothing is asked of any card any more, unless one may have paid already."""
-        self._note = None
+        self.noted = None
         if self.phase is Phase.ASKED:
             self.leave_inquiry()
         elif self.is_torn:
-            self._note = lambda: say("The card may have paid. Present it again, or give the sale up with G.")
+            self.noted = lambda: say("The card may have paid. Present it again, or give the sale up with G.")
         elif self.phase in (Phase.CARD, Phase.HOLD, Phase.PIN):
             self._stop_waiting()
         elif self.phase is Phase.AMOUNT:
@@ -335,12 +312,12 @@ class Desk:
     def give_back(self, refund: Refund | Sale) -> None:
         """A refund: the next card gets it, when it is the one that paid."""
         if self.is_torn and not isinstance(refund, Sale):
-            self._note = lambda: say("First finish the open sale, or give it up with G.")
+            self.noted = lambda: say("First finish the open sale, or give it up with G.")
             return
         self._want(GiveBack(refund))
 
     def _want(self, task: Task) -> None:
-        self._note = None
+        self.noted = None
         if not self._settled:
             self._wish = task  # a result stands, but its card is still being told so
         elif self.phase is Phase.HOLD or not self._station.want(task):
@@ -351,7 +328,7 @@ class Desk:
         self.phase = Phase.CARD
 
     def _say_busy(self) -> None:
-        self._note = lambda: say("A card is being read; its result comes first.")
+        self.noted = lambda: say("A card is being read; its result comes first.")
 
     def leave_inquiry(self) -> None:
         """What a card told was read."""
@@ -375,7 +352,7 @@ class Desk:
         self.entry.clear()
         self.task, self.tap, self.phase = None, None, Phase.RESULT
         words = "" if sale is None else yuan(sale.amount_fen)
-        self._ended = lambda: say(
+        self.ended = lambda: say(
             "CNY {amount} is given up: {reason}. If the card has paid, the money returns to its account.",
             amount=words,
             reason=reason,
@@ -383,7 +360,7 @@ class Desk:
 
     def note(self, words: Say) -> None:
         """Something to be told beside what stands, until the next key."""
-        self._note = words
+        self.noted = words
 
     # ------------------------------------------------------------------ events
 
@@ -393,7 +370,7 @@ class Desk:
             case Waiting(task, _):
                 self._take_waiting(task)
             case CardSeen():
-                self._crowd, self._note = False, None
+                self.crowd, self.noted = False, None
                 self.phase = Phase.HOLD
             case Decided(task, tap):
                 self._take_decided(task, tap)
@@ -402,9 +379,9 @@ class Desk:
             case Asked(inquiry):
                 self._take_asked(inquiry)
             case TooMany():
-                self._crowd = True
+                self.crowd = True
             case Removed():
-                self._crowd = False
+                self.crowd = False
             case Fault(_, sentence):
                 self._take_fault(sentence)
             case _:
@@ -412,7 +389,7 @@ class Desk:
 
     def _take_waiting(self, task: Task) -> None:
         """Told again whenever the reader is free; what stands on the screen says it better."""
-        self._crowd = False
+        self.crowd = False
         if self.phase in (Phase.AMOUNT, Phase.CARD, Phase.HOLD) and self._station.task is not None:
             self.task = task
             self.phase = Phase.TORN if self.is_torn and not isinstance(task, Ask) else Phase.CARD
@@ -421,10 +398,10 @@ class Desk:
         """What changes nothing about the sale."""
         match event:
             case Unwanted():
-                self._note = lambda: say("A card came, but nothing was asked of it: nothing was taken.")
+                self.noted = lambda: say("A card came, but nothing was asked of it: nothing was taken.")
             case ReaderChanged(health) if not health.ok:
                 sentence = health.sentence
-                self._note = lambda: told(sentence)
+                self.noted = lambda: told(sentence)
             case Sending(done, total):
                 self.sending = done, total
             case Sent() | SendFailed():
@@ -433,7 +410,7 @@ class Desk:
                 pass
 
     def _take_decided(self, task: Task, tap: Tap) -> None:
-        self._crowd, self._note, self.inquiry = False, None, None
+        self.crowd, self.noted, self.inquiry = False, None, None
         self._settled, self._wish, self._pin_typed = False, None, False
         self.task, self.tap = task, tap
         if tap.outcome is Outcome.UNRESOLVED:
@@ -445,7 +422,7 @@ class Desk:
             self.open_sale, self.phase = None, Phase.PIN
         else:
             self.open_sale, self.phase = None, Phase.RESULT
-            self._found_at_start = False
+            self.found_at_start = False
             self.past.appendleft(Past(task, tap))
             self.entry.clear()
 
@@ -467,164 +444,14 @@ class Desk:
         self.inquiry, self.phase = inquiry, Phase.ASKED
 
     def _take_fault(self, sentence: str) -> None:
-        self._crowd, self._settled, self._wish = False, True, None
+        self.crowd, self._settled, self._wish = False, True, None
         self.pin.take()
         self.task, self.tap, self.phase = None, None, Phase.FAULT
-        self._fault = lambda: told(sentence)
+        self.fault = lambda: told(sentence)
         if self._take_up(self._station.status().open_sale):
-            self._note = self._fault
+            self.noted = self.fault
 
     def _to_amount(self) -> None:
         self.phase, self.task, self.tap, self.inquiry = Phase.AMOUNT, None, None, None
-        self._found_at_start = False
+        self.found_at_start = False
         self.entry.clear()
-
-    # ------------------------------------------------------------------ what is shown
-
-    def view(self) -> View:
-        """What stands now, in the language of now."""
-        shown = self._view()
-        if self._note is not None:
-            return View(
-                shown.style,
-                shown.symbol,
-                shown.word,
-                shown.figures,
-                shown.label,
-                (self._note(), *shown.lines),
-            )
-        return shown
-
-    def _view(self) -> View:
-        if self._crowd:
-            return self._with(one_card_only(), say("Take all cards away, then present one."))
-        match self.phase:
-            case Phase.AMOUNT:
-                return self._amount_view()
-            case Phase.HOLD:
-                return self._with(processing(), "")
-            case Phase.FAULT:
-                return View(REFUSED, "!", say("The terminal needs a look"), "", "", (self._fault(),))
-            case Phase.TORN:
-                return self._torn_view()
-            case Phase.ASKED:
-                return View(NOTED, "?", say("What this card has paid"), "", "", ())
-            case Phase.CARD:
-                return self._card_view()
-            case Phase.PIN:
-                return self._pin_view()
-            case Phase.RESULT:
-                return self._result_view()
-
-    def _amount_view(self) -> View:
-        problem = self.entry.problem
-        lines = (problem,) if problem else (say("Enter: ask for the card."),) if self.entry.text else ()
-        symbol, style = ("!", AGAIN) if problem else ("", "")
-        word = say("Type the amount")
-        return View(style, symbol, word, self.entry.text or "0", self._label(None), lines)
-
-    def _card_view(self) -> View:
-        tap = self.tap
-        if tap is None:
-            if isinstance(self.task, GiveBack):
-                return self._with(
-                    present_card(),
-                    say("Present card {card}, which paid.", card=card_end(self.task.wanted.card)),
-                )
-            if isinstance(self.task, Ask):
-                return self._with(present_card(), say("It shows what it paid. Nothing is taken."))
-            return self._with(present_card(), say("Esc: not now."))
-        lines = [self._reason(tap)]
-        if tap.outcome is Outcome.TRY_AGAIN:
-            lines.append(say("The card left too early. Nothing was taken."))
-        return self._with(signal_of(tap.outcome, refund=self._gives_back), *lines)
-
-    def _torn_view(self) -> View:
-        sale, tap = self.open_sale, self.tap
-        lines = [unfinished_words(sale)] if sale is not None else []
-        if self._found_at_start:
-            lines.append(say("It was open when this terminal stopped."))
-        if tap is not None and tap.outcome is Outcome.OTHER_CARD:
-            signal = signal_of(Outcome.OTHER_CARD)
-            lines.append(say("This is another card; nothing was taken from it."))
-        else:
-            signal = signal_of(Outcome.UNRESOLVED)
-            lines.append(say("Present the same card again: nothing is taken twice."))
-            if tap is not None:
-                lines.append(self._reason(tap))
-        lines.append(say("If the card does not come back: G gives it up."))
-        return self._with(signal, *lines)
-
-    def _pin_view(self) -> View:
-        tap = self.tap
-        outcome = tap.outcome if tap is not None else Outcome.PIN_WANTED
-        tries = sw.tries_left(tap.status_word) if tap is not None else None
-        lines = [MARK * len(self.pin) or "_", say("The holder types the PIN, then Enter. Esc: not now.")]
-        if outcome is Outcome.PIN_WRONG and tries is not None:
-            lines.insert(1, say("Wrong PIN. Tries left: {count}.", count=tries))
-        return self._with(signal_of(outcome), *lines)
-
-    def _result_view(self) -> View:
-        tap = self.tap
-        if tap is None:
-            return View(NOTED, "-", say("Given up"), "", "", (self._ended(),))
-        lines: list[str] = []
-        if tap.outcome is Outcome.GRANTED:
-            if tap.recovered:
-                lines.append(say("The card had it before and proved it; nothing happened twice."))
-        elif tap.outcome is Outcome.PAID_NOT_GRANTED:
-            lines += [say("Hand nothing out. The money returns to the card's account."), self._reason(tap)]
-        elif tap.outcome is Outcome.ALREADY_GRANTED:
-            lines += [say("Nothing was taken again."), self._reason(tap)]
-        elif tap.status_word == sw.BALANCE_TOO_LOW:
-            lines.append(self._not_enough(tap))
-        elif tap.status_word == sw.PIN_LOCKED:
-            lines.append(say("The PIN is locked after three wrong tries. The issuer can free it."))
-        else:
-            lines.append(self._reason(tap))
-        if self._can_try_again():
-            lines.append(say("Enter: the same amount with another card."))
-        if tap.balance_fen is not None:
-            lines.insert(0, say("Balance left: CNY {amount}", amount=yuan(tap.balance_fen)))
-        if tap.record is not None and tap.sale is not None:
-            lines.append(say("Receipt {number}. P prints it.", number=tap.sale.transaction))
-        return self._with(signal_of(tap.outcome, refund=self._gives_back), *lines)
-
-    def _not_enough(self, tap: Tap) -> str:
-        if tap.balance_fen is None or tap.sale is None:
-            return say("Not enough money on the card.")
-        missing_fen = tap.sale.amount_fen - tap.balance_fen
-        return say("Not enough money on the card: CNY {missing} is missing.", missing=yuan(missing_fen))
-
-    def _reason(self, tap: Tap) -> str:
-        reason = told(tap.reason).rstrip(".。")
-        return say("{reason}.", reason=reason[:1].upper() + reason[1:]) if reason else ""
-
-    @property
-    def _gives_back(self) -> bool:
-        return isinstance(self.task, GiveBack)
-
-    def _with(self, signal: Signal, *lines: str) -> View:
-        shown = tuple(line for line in lines if line)
-        fen = self._amount_fen()
-        figures = "" if fen is None else yuan(fen)
-        return View(signal.style, signal.symbol, signal.word, figures, self._label(self.task), shown)
-
-    def _amount_fen(self) -> int | None:
-        if self.tap is not None and self.tap.sale is not None and not isinstance(self.task, Ask):
-            return self.tap.sale.amount_fen
-        match self.task:
-            case Sell(amount_fen):
-                return amount_fen
-            case GiveBack(wanted):
-                return wanted.amount_fen
-        return None
-
-    def _label(self, task: Task | None) -> str:
-        match task:
-            case GiveBack():
-                return say("Refund, yuan")
-            case Ask():
-                return say("Did I pay?")
-            case _:
-                return say("Amount, yuan")

@@ -7,7 +7,7 @@ from typing import Final
 
 from tui.screens.bus import big
 from tui.screens.bus.layout import wrap
-from tui.screens.cashier.desk import View
+from tui.screens.cashier.view import View
 from tui.text import columns
 
 LARGEST: Final = 4
@@ -42,7 +42,8 @@ def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
     if width < 1 or height < 1:
         return ()
     inside = max(1, width - 2 * _PADDING)
-    words = [line for sentence in view.lines for line in wrap(sentence, inside)]
+    sentences = (*([view.masked] if view.masked else []), *view.lines, *view.hints)
+    words = [line for sentence in sentences for line in wrap(sentence, inside)]
     head = "  ".join(part for part in (view.symbol, view.word) if part)
     for block in _blocks(view, inside):
         for air in (1, 0):

@@ -15,6 +15,7 @@ from hardwallet.denylist import Denylist
 from hardwallet.records import Record
 from offline_sync.outbox import BATCH_ENTRIES
 from pos_terminal.escpos import encode
+from pos_terminal.money import parse_amount
 from pos_terminal.paper import Line
 from pos_terminal.printing import open_printer
 from pos_terminal.receipts import receipt, receipt_lines, shift_lines, shift_report
@@ -22,6 +23,7 @@ from pos_terminal.sale import SaleState
 from pos_terminal.shift import ShiftReport
 from tui.backing import Backing
 from tui.errors import BadUsage
+from tui.screens.cashier.amount import plain
 from tui.text import LOCAL_ZONE, language, say
 from tui.till import find_payment, name_payment
 
@@ -106,6 +108,11 @@ class Jobs:
         self._print(shift_lines(report, self._terminal, language(), LOCAL_ZONE, self.columns, again))
         return lambda: say("The report is printed.")
 
+    def choose_printer(self, uri: str) -> None:
+        """Slips go there from now on. Raises BadPrinterUri."""
+        open_printer(uri)
+        self.printer = uri
+
     def _print(self, lines: list[Line]) -> None:
         open_printer(self.printer).print(encode(lines))
 
@@ -135,6 +142,12 @@ class Jobs:
             version=held.version,
             count=len(held),
         )
+
+
+def cash_fen(text: str) -> int:
+    """Cash that was counted: an amount, or nothing at all. Raises BadAmount."""
+    written = plain(text).strip()
+    return 0 if written in ("0", "0.0", "0.00") else parse_amount(written)
 
 
 def named_file(path: str) -> Path:

@@ -13,8 +13,6 @@ from tui.text import say
 class CashierScreen(StationScreen):
     """A screen of the till."""
 
-    CSS_PATH = "cashier.tcss"
-
     @property
     def till(self) -> CashierApp:
         """The app."""

@@ -11,6 +11,7 @@ from pos_terminal.money import parse_amount
 from pos_terminal.shift import ShiftReport
 from tui.screens.cashier import asking
 from tui.screens.cashier.amount import plain
+from tui.screens.cashier.jobs import cash_fen
 from tui.screens.cashier.paper import print_slip
 from tui.screens.cashier.screen import PageScreen, back_sentence, back_word
 from tui.screens.keys import Key, bindings
@@ -192,7 +193,7 @@ class ShiftScreen(PageScreen):
 
         def named(who: str) -> None:
             def counted(text: str) -> None:
-                float_fen = asking.cash_fen(text)
+                float_fen = cash_fen(text)
                 self.till.work(
                     lambda: self.till.shifts.open(float_fen, who), self._changed, self._say, "open shift"
                 )
@@ -247,7 +248,7 @@ class ShiftScreen(PageScreen):
         def counted(text: str) -> None:
             self._ask(
                 lambda: say("Who counts?"),
-                lambda who: noted(asking.cash_fen(text), who),
+                lambda who: noted(cash_fen(text), who),
                 initial=shift.opened_by,
                 wrong=asking.missing,
                 most=LONGEST_NAME,

@@ -91,6 +91,7 @@ def _keys() -> tuple[Key, ...]:
             # fits: 12
             lambda: say("export"),
             lambda: say("Write what waits to a file, for a USB stick: a second way to clearing."),
+            quiet=True,
         ),
         Key(
             "d,D",
@@ -99,6 +100,7 @@ def _keys() -> tuple[Key, ...]:
             # fits: 12
             lambda: say("card list"),
             lambda: say("Take a newer denylist from a file."),
+            quiet=True,
         ),
     )
 

@@ -11,6 +11,7 @@ from fleet.station_events import GiveBack
 from tui.screens.cashier.desk import Desk, Past, Phase
 from tui.screens.cashier.face import compose
 from tui.screens.cashier.phrases import short_time
+from tui.screens.cashier.view import view_of
 from tui.screens.words import Worded
 from tui.signals import STYLES, signal_of
 from tui.text import say, yuan
@@ -34,7 +35,7 @@ class Face(Static, Worded):
 
     def reword(self) -> None:
         """Draws what stands now."""
-        view = self._desk.view()
+        view = view_of(self._desk)
         _wear(self, view.style)
         rows = compose(view, self.size.width, self.size.height)
         self.update(
@@ -57,7 +58,7 @@ class Strip(Static, Worded):
 
     def reword(self) -> None:
         """Says what stands now."""
-        view = self._desk.view()
+        view = view_of(self._desk)
         self.display = self._desk.phase not in (Phase.AMOUNT, Phase.ASKED)
         _wear(self, view.style)
         self.update(view.headline)

@@ -71,11 +71,6 @@ ALLOWED: Final[Sequence[tuple[str, str, str]]] = (
         r"Python .*|pyscard \{version\}|python|pcscd|pyscard|polkit",
         "names of programs",
     ),
-    (
-        "firmware_bridge/trace.py",
-        r"\{t_ms\} ms  \{.*",
-        "columns of a trace; its parts are looked up by themselves",
-    ),
     ("firmware_bridge/virtual/measure_pcscd.py", r".*", "a measurement of the benchmarks"),
     (
         "firmware_bridge/virtual/private_pcscd.py",
@@ -128,7 +123,7 @@ _SQL: Final = re.compile(
     r"\s*(ALTER|ATTACH|BEGIN|CREATE|DELETE|DETACH|EXCEPT|INSERT|PRAGMA|SELECT|UPDATE|VACUUM|WHERE) "
 )
 _PROSE: Final = re.compile(r"[A-Za-z]{2,}['’,;:.)]* +[^ ]|[^ ] +[('‘]?[a-z]{2,}")
-_ONE_WORD: Final = re.compile(r"[A-Za-z][A-Za-z-]*[a-z]")
+_ONE_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*[a-z]")
 _COMMAND: Final = re.compile(r"(sudo|make|hardwallet|echo|blacklist) ")
 _CODECS: Final = frozenset({"big", "little", "ascii", "replace"})
 _ERRORS: Final = frozenset({"error", "refused", "failure", "strerror"})

@@ -26,7 +26,22 @@ WORD_FIELDS: Final = frozenset(
 """Fields whose value is looked up even when it is one word: a path elsewhere is nobody's word."""
 FREE_FIELDS: Final = frozenset(
     {
-        *("argv", "cause", "damage", "duration", "found", "key", "known", "listed", "lock_reason", "message"),
+        *(
+            "argv",
+            "atr",
+            "cause",
+            "described",
+            "outcome",
+            "t_ms",
+            "damage",
+            "duration",
+            "found",
+            "key",
+            "known",
+            "listed",
+            "lock_reason",
+            "message",
+        ),
         *("missing", "name", "names", "path", "profiles", "reader", "readers", "reason", "receipt", "there"),
         *(
             "refusals",
@@ -66,6 +81,7 @@ _JOINTS: Final = (("\n", "\n"), ("; ", "；"), (". ", "。"), (", ", "，"), (":
 """What stands between known sentences in a row, and what does in Chinese."""
 _MO_MAGIC: Final = 0x950412DE
 _AMOUNT: Final = re.compile(r"-?\w+(?:\.\w+)*")
+_STATUS_WORD: Final = re.compile(r"[0-9A-F]{4}")
 _WORD: Final = re.compile(r"[A-Za-z']+")
 
 
@@ -234,7 +250,7 @@ class LowerWords:
         return self._told(value, depth)
 
     def _in_parts(self, sentence: str, depth: int) -> str:
-        """Sentences in a row; one of them that is unknown stays as it is."""
+        """Sentences in a row, or behind a status word; one of them that is unknown stays as it is."""
         for joint, theirs in _JOINTS:
             if joint not in sentence:
                 continue
@@ -242,6 +258,9 @@ class LowerWords:
             told = [self._told(part, depth - 1) for part in parts]
             if told != parts:
                 return _joined(parts, told, joint, theirs)
+        number, blank, rest = sentence.partition(" ")
+        if blank and _STATUS_WORD.fullmatch(number):
+            return f"{number} {self._told(rest, depth - 1)}"
         return sentence
 
 

@@ -383,9 +383,9 @@ class Station:
             self._left()
 
     def _unwell(self, error: BridgeError) -> None:
-        with self._changed:
-            self._lying = self._asked = False
         self._set_health(Health(False, error_word(error), str(error)))
+        if self._lying:  # what lay there will have to be presented anew
+            self._left()
         self._pause()
 
     def _crowd(self) -> None:

@@ -225,7 +225,7 @@ def inquiry_lines(found: Inquiry) -> list[str]:
         rows.append((say("refused"), say("the card is on its issuer's denylist")))
     lines = facts(rows)
     if found.lines:
-        heads = [say("sequence"), say("time"), say("amount"), say("what"), say("to"), say("here")]
+        heads = [say("sequence"), say("time"), say("amount"), say("what"), say("payee"), say("here")]
         lines += ["", *table(heads, map(_inquiry_row, found.lines), right=(0, 2))]
     lines += [say("Unfinished: {what}.", what=unfinished(sale_data(sale))) for sale in found.unfinished]
     if found.reason:

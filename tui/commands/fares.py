@@ -8,7 +8,7 @@ import typer
 
 from tui.options import AsJson
 from tui.output import report
-from tui.text import cny, columns, facts, language, say, table, yuan
+from tui.text import cny, columns, facts, language, say, table, told, yuan
 
 if TYPE_CHECKING:
     from hardwallet.riders import Rider
@@ -120,7 +120,7 @@ def check(
     lines = facts(
         [(say("lines"), len(network.lines)), (say("directions"), len(directions)), (say("stops"), len(stops))]
     )
-    report(data, [*lines, *(say("Note: {text}.", text=note) for note in network.notes)], as_json=as_json)
+    report(data, [*lines, *(say("Note: {text}.", text=told(note)) for note in network.notes)], as_json=as_json)
 
 
 @app.command("show", epilog="Exit codes: 0 shown; 1 no such line, stop or fare; 2 bad usage.")

@@ -120,7 +120,9 @@ def check(
     lines = facts(
         [(say("lines"), len(network.lines)), (say("directions"), len(directions)), (say("stops"), len(stops))]
     )
-    report(data, [*lines, *(say("Note: {text}.", text=told(note)) for note in network.notes)], as_json=as_json)
+    report(
+        data, [*lines, *(say("Note: {text}.", text=told(note)) for note in network.notes)], as_json=as_json
+    )
 
 
 @app.command("show", epilog="Exit codes: 0 shown; 1 no such line, stop or fare; 2 bad usage.")
@@ -137,7 +139,7 @@ def show(
     rider_categories: RiderCategories = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the lines of FILE, a line with its stops and fares, or one fare.
+    """Show the lines of FILE, the stops and fares of one, or one fare.
 
     Example: hardwallet fares show city.toml --line 7 --from station --to park --rider student
     """

@@ -472,8 +472,9 @@ class Pulls:
 
     def execute(self, command: bytes) -> bytes:
         reply = self._card.execute(command)
-        if command[1] == INS_PAY and self.reader is not None and not self.reader.out:
+        if command[1] == INS_PAY and self.reader is not None:
             self.reader.pull_out()
+            self.reader = None
             raise CardGone("gone")
         return reply
 
@@ -492,6 +493,7 @@ def test_a_reader_that_is_unplugged_in_mid_tap(town: Town) -> None:
         assert heard.next(Done).tap.outcome is Outcome.UNRESOLVED
         gone = heard.next(ReaderChanged).health
         assert (gone.ok, gone.word) == (False, "reader_gone")
+        heard.next(Removed)
         until(lambda: not station.status().reader.ok)
         reader.out = False
         assert heard.next(ReaderChanged).health.ok

@@ -16,6 +16,7 @@ from tui.commands import (
     clearing,
     clearing_files,
     denylist,
+    fares,
     orders,
     pos,
     publishing,
@@ -94,6 +95,7 @@ app.add_typer(card.app, name="card")
 app.add_typer(terminal.app, name="terminal")
 app.add_typer(pos.app, name="pos")
 app.add_typer(shift.app, name="shift")
+app.add_typer(fares.app, name="fares")
 sync.register(app)
 app.add_typer(denylist.app, name="denylist")
 app.add_typer(orders.app, name="orders")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tui.commands.fares import RiderWord, rider_named, rider_words
 from tui.options import AsJson, Card, KeyFile, PinFile, Scheme, TraceFile
 from tui.output import line, note, report
 from tui.terms import term
@@ -30,6 +31,7 @@ def new(
         str, typer.Option("--balance", metavar="YUAN", help="What to load it with, as in 200.00.")
     ] = "0",
     tier: Annotated[int, typer.Option("--tier", metavar="N", help="Its tier, which sets its limits.")] = 5,
+    rider: RiderWord = "adult",
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,12 +50,13 @@ def new(
     from tui.errors import CommandError
 
     balance_fen = _balance_fen(balance)
+    chosen = rider_named(rider)
     with open_issuing(scheme, key_file) as issuing:
         resumed = os.path.lexists(path)
         if not resumed:
             if not path.parent.is_dir():
                 raise CommandError(say("there is no folder {folder}; make it first", folder=path.parent))
-            identity, memory = issuing.new_card(tier, system_clock(), balance_fen=balance_fen)
+            identity, memory = issuing.new_card(tier, system_clock(), balance_fen=balance_fen, rider=chosen)
             create_card_file(path, identity, memory)
         with open_card(path) as card:
             if resumed:
@@ -62,11 +65,13 @@ def new(
                 issuing.load(card.link(), balance_fen, system_clock())
             state = card.state()
             number = card.identity.card.hex()
+            certified = card.identity.certificate.rider
     report(
         {
             "card": str(path),
             "number": number,
             "tier": state.tier,
+            "rider": certified.word,
             "balance_fen": state.balance_fen,
             "resumed": resumed,
         },
@@ -75,6 +80,7 @@ def new(
                 (say("card"), path),
                 (say("number"), number),
                 (say("tier"), f"{state.tier} ({term(tiers()[state.tier].name)})"),
+                (say("rider"), rider_words(certified)),
                 (say("balance"), cny(state.balance_fen)),
                 *([(say("note"), say("an issuing that was cut off is finished now"))] if resumed else []),
             ]
@@ -145,6 +151,7 @@ def _card_data(card: "CardAtHand") -> dict[str, Any]:
         "number": card.identity.card.hex(),
         "scheme": card.identity.scheme.hex(),
         "tier": state.tier,
+        "rider": card.identity.certificate.rider.word,
         "balance_fen": state.balance_fen,
         "sequence": state.sequence,
         "acknowledged_sequence": state.acknowledged_sequence,
@@ -208,6 +215,7 @@ def _card_lines(card: "CardAtHand", data: dict[str, Any]) -> list[str]:
             (say("balance"), cny(data["balance_fen"])),
             (say("state"), say("blocked") if data["blocked"] else say("good")),
             (say("tier"), f"{data['tier']} ({term(tier.name)})" if tier else data["tier"]),
+            (say("rider"), rider_words(card.identity.certificate.rider)),
             (say("PIN"), pin_text),
             (
                 say("paid offline"),

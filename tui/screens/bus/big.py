@@ -123,6 +123,17 @@ LOOK: Final[Dots] = (
     "        ###",
 )
 
+ALONE: Final[Dots] = (
+    "   ####   ",
+    "   ####   ",
+    "   ####   ",
+    "   ####   ",
+    "    ##    ",
+    "          ",
+    "   ####   ",
+    "   ####   ",
+)
+
 _BLOCKS: Final = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
 
 

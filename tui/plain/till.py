@@ -110,8 +110,8 @@ class TillFace(Face):
                 self._pin,
             ),
             Command(
-                ("paid", "查询"),
-                lambda: say("paid"),
+                ("check", "查询"),
+                lambda: say("check"),
                 lambda: say('"Did I pay?": the next card shows what it paid. Nothing is taken.'),
                 self._ask,
             ),
@@ -227,7 +227,8 @@ class TillFace(Face):
     def _history(self, rest: str) -> Iterable[str]:
         word, _, search = rest.partition(" ")
         shows = {show.value.replace(",", "").replace(" ", "-"): show for show in Show}
-        show = shows.get(word.lower())
+        shows |= {phrases.show_words(show): show for show in Show}
+        show = shows.get(word)
         if show is None:
             show, search = Show.ALL, rest
         rows = self._read(show, search, SHOWN)

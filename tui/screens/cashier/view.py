@@ -145,7 +145,7 @@ def _result(desk: Desk) -> View:
         return _plain(desk, NOTED, "-", say("Given up"), desk.ended())
     lines = _result_lines(tap)
     if tap.balance_fen is not None:
-        lines.insert(0, say("Balance left: CNY {amount}", amount=yuan(tap.balance_fen)))
+        lines.insert(0, _balance(desk, tap.balance_fen))
     hints: list[str] = []
     if desk.can_try_again:
         hints.append(say("Enter: the same amount with another card."))
@@ -154,6 +154,12 @@ def _result(desk: Desk) -> View:
         hints.append(say("P prints the receipt. The next digit begins the next amount."))
     signal = signal_of(tap.outcome, refund=isinstance(desk.task, GiveBack))
     return _tapped(desk, signal, *lines, hints=tuple(hints))
+
+
+def _balance(desk: Desk, balance_fen: int) -> str:
+    if isinstance(desk.task, Sell) and desk.tap is not None and desk.tap.granted:
+        return say("Balance left: CNY {amount}", amount=yuan(balance_fen))
+    return say("Balance: CNY {amount}", amount=yuan(balance_fen))
 
 
 def _result_lines(tap: Tap) -> list[str]:

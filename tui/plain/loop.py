@@ -41,7 +41,7 @@ from tui.errors import EXPECTED, message
 from tui.plain.lines import Lines, unseen
 from tui.plain.standing import status_lines
 from tui.plain.tray import SIMULATED, card_word, tear_word
-from tui.text import LANGUAGES, facts, harmless, say, set_language, told
+from tui.text import LANGUAGES, harmless, say, set_language, told
 
 HOLD_S: Final = 60.0
 """How long a command may hold back the lines after it."""
@@ -353,8 +353,8 @@ class Loop:
                 self._tap,
             ),
             Command(
-                ("two", "两张"),
-                lambda: say("two"),
+                ("two-cards", "两张"),
+                lambda: say("two-cards"),
                 lambda: say("Simulated: present two cards at once."),
                 self._two,
             ),
@@ -373,8 +373,10 @@ class Loop:
         ]
 
     def _help(self, _rest: str) -> Iterable[str]:
-        commands = dict.fromkeys(self._commands.values())
-        return facts([(f"{command.form()} ({command.names[1]})", command.help()) for command in commands])
+        return [
+            say("{form} ({name}): {help}", form=command.form(), name=command.names[1], help=command.help())
+            for command in dict.fromkeys(self._commands.values())
+        ]
 
     def _forward(self, _rest: str) -> Iterable[str]:
         self.station.forward()

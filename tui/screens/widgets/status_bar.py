@@ -54,16 +54,14 @@ class StatusBar(Static, Worded):
         status = self._status
         if status is None:
             return ["", ""]
-        first = [network_words(status), waiting_words(status, self._now_s), reader_words(status)]
-        second = [denylist_words(status, self._now_s), self._bell_words(), clock_words(status, self._now_s)]
-        review = review_words(status)
-        if review:
-            second[1] = review
-        return [spread(first, width), spread([cell for cell in second if cell], width)]
+        notice = review_words(status) or self._bell_words()
+        first = [network_words(status), waiting_words(status, self._now_s), *([notice] if notice else [])]
+        second = [denylist_words(status, self._now_s), clock_words(status, self._now_s), reader_words(status)]
+        return [spread(first, width), spread(second, width)]
 
     def _bell_words(self) -> str:
-        # fits: 14
-        return "" if self._bell else say("bell is off")
+        # fits: 12
+        return "" if self._bell else say("bell off")
 
     def render(self) -> "RenderResult":
         """Two lines of cells."""

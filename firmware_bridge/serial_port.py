@@ -100,7 +100,7 @@ class SerialPort:
     def close(self) -> None:
         """Let the port go. What it has not sent is dropped: to wait for it could take for ever."""
         with contextlib.suppress(OSError, termios.error):
-            if self._port.is_open:
+            if self._port.is_open and self._port.out_waiting:
                 self._port.reset_output_buffer()
         self._port.close()
 
@@ -134,10 +134,13 @@ def _translated(path: str) -> Iterator[None]:
 
 
 def _why(error: Exception) -> str:
-    """The system's words for it, without pyserial's around them."""
-    number = error.errno if isinstance(error, OSError) else error.args[0] if error.args else None
-    if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY):
-        return "another program has it"
-    if number == errno.ENOTTY:
-        return "it is no serial port"
-    return os.strerror(number) if isinstance(number, int) else " ".join(str(error).split())
+    """The system's words for it: pyserial wraps its own around them."""
+    for cause in (error, error.__context__):
+        number = cause.args[0] if isinstance(cause, OSError | termios.error) and cause.args else None
+        if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY):
+            return "another program has it"
+        if number == errno.ENOTTY:
+            return "it is no serial port"
+        if isinstance(number, int):
+            return os.strerror(number)
+    return "it does not answer"

@@ -119,7 +119,8 @@ def test_a_cursor_reads_what_is_new_and_no_more(
     till: Till, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     monkeypatch.setattr(module, "PIECE", piece)
-    cursor, read = TotalsCursor(till.journal, 0), []
+    cursor = TotalsCursor(till.journal, 0)
+    read: list[int] = []
     entries = till.journal.entries
 
     def counting(first: int, limit: int) -> Any:

@@ -188,8 +188,9 @@ class _Tap(Visit):
     def _ask(self, charge: Charge, card: KnownCard, now: int) -> Sale:
         """Whether the card may be asked; in retail, that it is asked is durable before it is."""
         sale = self._sale(charge, card, now)
-        reason = refusal(
-            self.terminal.limits, sale.amount_fen, self.journal.waiting_fen()
+        free = isinstance(charge, Fare) and not sale.amount_fen
+        reason = (
+            None if free else refusal(self.terminal.limits, sale.amount_fen, self.journal.waiting_fen())
         ) or self.terminal.denylist_refusal(card.certificate, sale.amount_fen, now)
         if reason is not None:
             raise decline(reason, sale=sale)

@@ -234,7 +234,7 @@ class TillFace(Face):
         rows = self._read(show, search, SHOWN)
         if not rows:
             return [say("There is none. Filters: {all}", all=", ".join(shows))]
-        return table(phrases.row_heads(), map(phrases.row_cells, rows), right=(3,))
+        return table(phrases.row_heads(), map(phrases.row_cells, rows), right=(2,))
 
     def _read(self, show: Show, search: str, count: int) -> list[Row]:
         walk = self.jobs.walk(show, parse_search(search), self.loop.status)

@@ -6,12 +6,13 @@ from functools import lru_cache
 from typing import Final
 
 from tui.screens.bus import big
-from tui.screens.bus.layout import wrap
+from tui.screens.bus.layout import spaced, wrap
 from tui.screens.cashier.view import View
 from tui.text import columns
 
 LARGEST: Final = 4
 """Columns of the largest dot: more is read from across the street."""
+_BIG: Final = range(LARGEST, 1, -1)
 _PADDING: Final = 2
 _GAP: Final = 4
 _LEAST_FIGURES: Final = "000.00"
@@ -44,7 +45,9 @@ def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
     inside = max(1, width - 2 * _PADDING)
     sentences = (*([view.masked] if view.masked else []), *view.lines, *view.hints)
     words = [line for sentence in sentences for line in wrap(sentence, inside)]
-    head = "  ".join(part for part in (view.symbol, view.word) if part)
+    head = "  ".join(part for part in (view.symbol, spaced(view.word)) if part)
+    if columns(head) > inside:
+        head = "  ".join(part for part in (view.symbol, view.word) if part)
     for block in _blocks(view, inside):
         for air in (1, 0):
             rows = _rows(view.label, block, head, words, air)
@@ -57,13 +60,13 @@ def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
 
 
 def _blocks(view: View, width: int) -> Iterator[list[str]]:
-    """The picture and the figures, from the largest dots down; then figures alone, then nothing."""
+    """The picture and the figures as big as may be; figures alone where that makes them readable from an
+    arm's length; then nothing."""
     picture = _PICTURES.get(view.symbol)
-    for scale in range(LARGEST, 0, -1):
-        figures = _figures(view, scale)
-        parts = [*([big.draw(picture, scale)] if picture is not None else []), *figures]
-        for chosen in (parts, figures):
-            block = big.beside(chosen, _GAP)
+    for with_picture, scales in ((True, _BIG), (False, _BIG), (True, (1,)), (False, (1,))):
+        for scale in scales:
+            parts = [big.draw(picture, scale)] if picture is not None and with_picture else []
+            block = big.beside([*parts, *_figures(view, scale)], _GAP)
             if block and max(map(columns, block)) <= width:
                 yield block
     yield []

@@ -113,7 +113,7 @@ class HistoryScreen(PageScreen):
         """What is shown, the table, and how much was looked at."""
         yield from super().body()
         yield Words(self._heading, id="heading")
-        table: DataTable[str] = DataTable(cursor_type="row", zebra_stripes=False, id="rows")
+        table: DataTable[str] = DataTable(cursor_type="row", cell_padding=0, id="rows")
         yield table
         yield Words(self._footing, id="footing")
 
@@ -200,7 +200,7 @@ class HistoryScreen(PageScreen):
         chosen = table.cursor_row
         table.clear(columns=True)
         for head in phrases.row_heads():
-            table.add_column(head)
+            table.add_column(f" {head}")
         if self._reading is not None:
             self._add(self._reading.rows)
             table.move_cursor(row=min(chosen, max(0, table.row_count - 1)))
@@ -209,7 +209,7 @@ class HistoryScreen(PageScreen):
     def _add(self, rows: list[Row]) -> None:
         table: DataTable[str] = self.query_one("#rows", DataTable)
         for row in rows:
-            table.add_row(*phrases.row_cells(row))
+            table.add_row(*(f" {cell}" for cell in phrases.row_cells(row)))
         self._say_bounds()
 
     def _say_bounds(self) -> None:

@@ -18,6 +18,10 @@ CARD_SHOWN: Final = 4
 """Bytes of a card's number that are told to people: its end."""
 
 
+AMOUNT_COLUMNS: Final = 8
+"""What most amounts take."""
+
+
 def card_end(card: bytes) -> str:
     """A card (8 bytes) as people tell it from another: the last eight digits."""
     return f"…{card[-CARD_SHOWN:].hex()}"
@@ -29,91 +33,92 @@ def short_time(time_s: int) -> str:
 
 
 def _refunded() -> str:
-    # fits: 14
+    # fits: 10
     return say("refunded")
 
 
-def _refund_open() -> str:
-    # fits: 14
-    return say("not known yet")
-
-
 def _not_refunded() -> str:
-    # fits: 14
-    return say("not refunded")
+    # fits: 10
+    return say("not given")
 
 
-_REFUND_STATES: Final[Mapping[SaleState, Say]] = {
-    SaleState.GRANTED: _refunded,
-    SaleState.UNRESOLVED: _refund_open,
-    SaleState.DECLINED: _not_refunded,
-}
-
-
-def _open() -> str:
-    # fits: 14
+def _not_paid() -> str:
+    # fits: 10
     return say("not paid")
 
 
-def _unresolved() -> str:
-    # fits: 14
+def _unfinished() -> str:
+    # fits: 10
     return say("unfinished")
 
 
 def _paid() -> str:
-    # fits: 14
+    # fits: 10
     return say("paid")
 
 
 def _given_up() -> str:
-    # fits: 14
+    # fits: 10
     return say("given up")
 
 
 def _not_granted() -> str:
-    # fits: 14
-    return say("to be returned")
+    # fits: 10
+    return say("to return")
 
 
 _STATES: Final[Mapping[SaleState, Say]] = {
-    SaleState.OPEN: _open,
-    SaleState.UNRESOLVED: _unresolved,
+    SaleState.OPEN: _not_paid,
+    SaleState.UNRESOLVED: _unfinished,
     SaleState.GRANTED: _paid,
-    SaleState.DECLINED: _open,
+    SaleState.DECLINED: _not_paid,
     SaleState.GIVEN_UP: _given_up,
     SaleState.PAID_NOT_GRANTED: _not_granted,
 }
+_REFUND_STATES: Final[Mapping[SaleState, Say]] = {
+    SaleState.GRANTED: _refunded,
+    SaleState.DECLINED: _not_refunded,
+}
 
 
-def state_word(sale: Sale) -> str:
-    """What has become of a sale or a refund."""
-    if sale.profile == REFUND_PROFILE:
+def state_word(row: Row) -> str:
+    """What has become of a sale or a refund; of a damaged entry nobody knows."""
+    sale = row.sale
+    if sale is None:
+        return ""
+    if row.is_refund:
         return _REFUND_STATES.get(sale.state, _STATES[sale.state])()
-    return _STATES[sale.state]()
+    if not row.refunded_fen:
+        return _STATES[sale.state]()
+    if row.refunded_fen < sale.amount_fen:
+        # fits: 10
+        return say("part back")
+    # fits: 10
+    return say("all back")
 
 
 def _queued() -> str:
-    # fits: 14
+    # fits: 10
     return say("↑ waits")
 
 
 def _sending() -> str:
-    # fits: 14
-    return say("↑ is sent now")
+    # fits: 10
+    return say("↑ sending")
 
 
 def _acknowledged() -> str:
-    # fits: 14
-    return say("✓ acknowledged")
+    # fits: 10
+    return say("✓ received")
 
 
 def _review() -> str:
-    # fits: 14
-    return say("! to review")
+    # fits: 10
+    return say("! review")
 
 
 def _damaged() -> str:
-    # fits: 14
+    # fits: 10
     return say("! damaged")
 
 
@@ -155,7 +160,6 @@ def row_heads() -> tuple[str, ...]:
     return (
         say("Number"),
         say("Time"),
-        say("What"),
         say("Amount"),
         say("State"),
         say("Clearing"),
@@ -168,38 +172,19 @@ def row_cells(row: Row) -> tuple[str, ...]:
     """A row of the history, a cell for each of `row_heads`."""
     sale = row.sale
     if sale is None:
-        return (
-            "",
-            short_time(row.time_s),
-            say("entry {index}", index=row.index),
-            "",
-            "",
-            queue_word(row.queue),
-            "",
-            "",
-        )
-    code = record_code(row.record) if row.record is not None else ""
+        # fits: 20 index=100000
+        entry = say("entry {index}", index=row.index)
+        return (entry, short_time(row.time_s), "", "", queue_word(row.queue), "", "")
+    amount = yuan(-sale.amount_fen if row.is_refund else sale.amount_fen)
     return (
         str(sale.transaction),
         short_time(row.time_s),
-        _what(row),
-        yuan(-sale.amount_fen if row.is_refund else sale.amount_fen),
-        state_word(sale),
+        amount.rjust(AMOUNT_COLUMNS),
+        state_word(row),
         queue_word(row.queue),
         card_end(sale.card) if sale.card else "",
-        code,
+        record_code(row.record) if row.record is not None else "",
     )
-
-
-def _what(row: Row) -> str:
-    if row.is_refund:
-        # fits: 12
-        return say("refund")
-    if row.refunded_fen:
-        # fits: 12
-        return say("part back") if row.sale and row.refunded_fen < row.sale.amount_fen else say("all back")
-    # fits: 12
-    return say("payment")
 
 
 def row_sentences(row: Row) -> list[str]:

@@ -58,11 +58,8 @@ class ReceiptScreen(PageScreen):
         yield Words(lambda: "", id="footing")
 
     def _heading(self) -> str:
-        row = self._row
-        words = [phrases.queue_word(row.queue)]
-        if row.sale is not None:
-            words.insert(0, phrases.state_word(row.sale))
-        return "  ".join(words)
+        words = (phrases.state_word(self._row), phrases.queue_word(self._row.queue))
+        return "  ".join(word for word in words if word)
 
     def _text(self) -> str:
         row = self._row

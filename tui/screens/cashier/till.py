@@ -122,9 +122,8 @@ class TillScreen(CashierScreen):
         """The results before have their place on a wide window only."""
         self.set_class(event.size.width >= WIDE, "-wide")
 
-    def on_station(self, event: Event) -> None:
-        """The desk is told; the view follows in the same frame."""
-        self.till.take(event)
+    def on_station(self, event: Event) -> None:  # noqa: ARG002 - the desk has taken it
+        """The desk was told; the view follows in the same frame."""
         self.show_desk()
         if self.desk.phase is Phase.ASKED and self.desk.inquiry is not None:
             self._show_inquiry()

@@ -83,12 +83,12 @@ class Before(Static, Worded):
 
 
 def _past_line(past: Past) -> str:
-    tap = past.tap
-    refund = isinstance(past.task, GiveBack)
-    signal = signal_of(tap.outcome, refund=refund)
-    amount = yuan(tap.sale.amount_fen) if tap.sale is not None else ""
-    time = short_time(tap.sale.time_s)[-5:] if tap.sale is not None else ""
-    return f"{time:5}  {amount:>11}  {signal.symbol} {signal.word}"
+    sale, is_refund = past.tap.sale, isinstance(past.task, GiveBack)
+    symbol = signal_of(past.tap.outcome, refund=is_refund).symbol
+    if sale is None:
+        return f"{'':7}{symbol}"
+    amount = yuan(-sale.amount_fen if is_refund else sale.amount_fen)
+    return f"{short_time(sale.time_s)[-5:]}  {symbol} {amount:>11}"
 
 
 class Progress(Static, Worded):

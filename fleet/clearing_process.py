@@ -18,7 +18,8 @@ def _say(line: str) -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):  # not sys.stdin.buffer: its lock would be held at the end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -24,6 +24,7 @@ def clearing_ahead(world: World, ahead_s: int) -> Iterator[str]:
     with subprocess.Popen(
         [sys.executable, "-m", "fleet.clearing_process", "city", str(ahead_s)],
         cwd=world.folder,
+        stdin=subprocess.PIPE,  # it serves until that ends
         stdout=subprocess.PIPE,
         text=True,
         env=environment({}),

@@ -28,6 +28,7 @@ SECTIONS: Final = {
     "settlement": "settling a day: closed, and a signed file for each merchant",
     "terminal_store": "a terminal's store with a million rows",
     "denylist": "a denylist of a million cards in a terminal",
+    "screens": "the screens on a pseudo-terminal",
 }
 
 

@@ -148,6 +148,11 @@ class Run:
         """The stop before, after one press too many; False at the first one. Raises StoreFailed."""
         return self._go(self._place - 1)
 
+    def go_to(self, place: int) -> bool:
+        """The bus stands at the stop of that number (from 0); False when there is none. Raises
+        StoreFailed."""
+        return self._go(place)
+
     def _go(self, place: int) -> bool:
         with self._mutex:
             if not 0 <= place < len(self.stops):
@@ -494,6 +499,17 @@ class Runs:
         self._store.begin(begun)
         self._run = self._made(begun, ridden, resumed=False)
         return self._run
+
+    def go_on(self, line: str, direction: str, number: int) -> Run:
+        """The run of that line, direction and number: the one under way when it is that one and of this
+        service day; else that one is ended and this one begun. Raises as begin."""
+        run = self._run
+        if run is not None:
+            today = run.day == service_day(self._terminal.now())
+            if today and (run.line.id, run.direction.id, run.number) == (line, direction, number):
+                return run
+            self.end()
+        return self.begin(line, direction, number)
 
     def end(self) -> RunReport:
         """End the run under way. Raises NoRun, StoreFailed."""

@@ -109,6 +109,8 @@ def tap_words(tap: Tap) -> str:
         ),
         Outcome.OTHER_CARD: say("NOT PAID: {reason}.", reason=reason),
     }
+    if tap.granted and tap.free:
+        templates[Outcome.GRANTED] = say("FREE RIDE: the card proved itself. Nothing was taken.")
     more = []
     if tap.granted and tap.recovered:
         more.append(say("The card had paid this sale already and proved it; nothing was taken twice."))
@@ -130,6 +132,9 @@ def tap_data(tap: Tap, *, modelled: bool) -> dict[str, Any]:
         "recovered": tap.recovered,
         "ratified": tap.ratified,
         "carried": tap.carried,
+        "rider": tap.rider.word if tap.rider is not None else None,
+        "passenger": tap.passenger,
+        "free": tap.free,
         "balance_fen": tap.balance_fen,
         "sale": _charge_data(tap.sale) if tap.sale is not None else None,
         "record": record_data(tap.record) if tap.record is not None else None,

@@ -103,7 +103,7 @@ def check(
     rider_categories: RiderCategories = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether FILE is good, what it holds, and what of a feed is left out.
+    """Say whether FILE is good, what it holds and what it leaves out.
 
     Example: hardwallet fares check city.toml
     """

@@ -1,5 +1,7 @@
 """`hardwallet pos`: takes payments, shows what waits, prints receipts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pos_terminal.tap import Tap
     from pos_terminal.terminal import Charge
     from tui.field import Field
+    from tui.validator import Taking
 
 app = typer.Typer(help="Take payments with a terminal, with no network.")
 
@@ -481,9 +484,35 @@ def receipt(
 )
 def run_validator(
     terminal: Terminal,
-    amount: Annotated[str, typer.Option("--amount", metavar="YUAN", help="What each card pays, as in 2.00.")],
+    amount: Annotated[
+        str | None, typer.Option("--amount", metavar="YUAN", help="What each card pays, as in 2.00.")
+    ] = None,
+    fares: Annotated[
+        Path | None,
+        typer.Option(
+            "--fares", metavar="FILE", help="Transit: what each class of card pays, by line and stop."
+        ),
+    ] = None,
     reader: OptionalReader = None,
     line: Line = "",
+    direction: Annotated[
+        str,
+        typer.Option(
+            "--direction", metavar="D", help="With --fares: the line's direction. Default: its first."
+        ),
+    ] = "",
+    from_stop: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="STOP", help="With --fares: where the bus stands. Default: its start."
+        ),
+    ] = "",
+    to_stop: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="STOP", help="With --fares: how far cards pay. Default: the highest fare."
+        ),
+    ] = "",
     run: Run = 1,
     trace: TraceFile = None,
     jsonl: Annotated[
@@ -493,7 +522,8 @@ def run_validator(
 ) -> None:
     """Run without a screen, until SIGINT or SIGTERM.
 
-    Takes the amount from each card that comes.
+    Takes the amount from each card that comes; with --fares, what the line asks from a card of its rider
+    class, once a run, and counts the riders. Stopped and started again, it goes on with the same run.
 
     Events: ready, present, tap (the decision), done (ratified, carried, milliseconds), removed, health. A tap
     under way is finished first. It lives through an unplugged reader and a pcscd that restarts.
@@ -504,13 +534,15 @@ def run_validator(
 
     from fleet.open import open_session
     from fleet.shift_desk import require_shift
-    from pos_terminal.money import parse_amount
+    from tui.errors import BadUsage
     from tui.field import open_field
     from tui.interrupt import Interrupts, Stopped
-    from tui.till import Ride
     from tui.validator import Validator
 
-    amount_fen = parse_amount(amount)
+    if (amount is None) == (fares is None):
+        raise BadUsage(say("say what cards pay: --amount YUAN, or --fares FILE with --line"))
+    if fares is None and (direction or from_stop or to_stop):
+        raise BadUsage(say("--direction, --from and --to go with --fares"))
 
     def emit(data: Mapping[str, object], text: str) -> None:
         event(data, text, as_json=jsonl)
@@ -518,11 +550,50 @@ def run_validator(
     def health(word: str, sentence: str) -> None:
         emit({"event": "health", "health": word, "message": sentence}, told(sentence))
 
-    with Interrupts() as interrupts, open_session(terminal, key_file) as session:
+    with (
+        Interrupts() as interrupts,
+        open_session(terminal, key_file) as session,
+        _taken(session, amount, fares, (line, direction, from_stop, to_stop), run) as taking,
+    ):
         require_shift(session)
         uri = _reader_of(session, reader)
         with open_field(uri, trace, patient=True, notice=health) as field:
             try:
-                Validator(session, field, interrupts, amount_fen, Ride(line, run), emit).run()
+                Validator(session, field, interrupts, taking, emit).run()
             except Stopped:
                 emit({"event": "stopped"}, say("stopped"))
+
+
+@contextmanager
+def _taken(
+    session: "TerminalSession",
+    amount: str | None,
+    fares: Path | None,
+    ridden: tuple[str, str, str, str],
+    number: int,
+) -> "Iterator[Taking]":
+    """What each card pays: an amount, or the fare of a run, which goes on when it is under way already.
+
+    `ridden`: line, direction, first and last stop. Raises BadUsage, FaresError, RunError, TerminalError.
+    """
+    from pos_terminal.money import parse_amount
+    from tui.errors import BadUsage
+    from tui.till import Ride
+    from tui.validator import taking_amount, taking_fares
+
+    line, direction, from_stop, to_stop = ridden
+    if fares is None:
+        yield taking_amount(session, parse_amount(amount or ""), Ride(line, number))
+        return
+    from fleet.rides import network_of, open_runs
+
+    if not session.in_transit:
+        raise BadUsage(say("--fares is for a terminal of class transit"))
+    network = network_of(session, fares)
+    chosen = network.line(line or session.folder.settings.line)
+    way = chosen.direction(direction) if direction else chosen.directions[0]
+    first, last = from_stop or way.stops[0].id, to_stop or way.stops[-1].id
+    place, destination = way.between(first, last)
+    with open_runs(session, network) as runs:
+        run = runs.go_on(chosen.id, way.id, number)
+        yield taking_fares(run, place, destination if to_stop else None)

@@ -235,7 +235,7 @@ class Sender:
         begin = self._stopwatch()
         gateway = self._open()
         waiting = self._session.journal.waiting().entries
-        if waiting:
+        if waiting and not self._failures:  # else it would only flicker
             self._is(Network.SENDING, "")
             self._post(Sending(0, waiting))
         try:

@@ -12,7 +12,7 @@ why it failed. Nothing from outside is believed for its length, its time or its 
 
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import httpx
@@ -354,11 +354,12 @@ def _retry_after_s(text: str) -> float:
 
 
 def _date_s(text: str) -> int | None:
-    """A Date of RFC 9110's fixed length in seconds since 1970; None for anything else."""
-    if len(text) != _DATE_LENGTH or not text.isascii():
+    """A Date in RFC 9110's one form (5.6.7) in seconds since 1970; None for anything else."""
+    if len(text) != _DATE_LENGTH:
         return None
     try:
-        return int(parsedate_to_datetime(text).timestamp())
+        told = parsedate_to_datetime(text)
+        return int(told.timestamp()) if format_datetime(told, usegmt=True) == text else None
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

@@ -156,7 +156,7 @@ class Gateway:
 
     @property
     def clock_offset_s(self) -> int | None:
-        """This machine's clock minus clearing's, seconds, by its last answer; None when it was never heard."""
+        """This machine's clock minus clearing's, seconds, by its last answer; None when none told."""
         return self.client.clock_offset_s
 
     def send(self, progress: Callable[[Progress], None] | None = None) -> Outcome:

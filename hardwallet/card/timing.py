@@ -5,7 +5,7 @@ them
 calls them modelled.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from firmware_bridge.air_time import (
@@ -36,7 +36,6 @@ class TapModel:
     card_ms: float = 0.0
     exchanges: int = 0
     chained: int = 0
-    operations: list[Operation] = field(default_factory=list)
 
     def arrive(self) -> None:
         """The card enters the field: anticollision and RATS."""
@@ -44,7 +43,6 @@ class TapModel:
 
     def operation(self, operation: Operation) -> None:
         """The card computed something."""
-        self.operations.append(operation)
         self.card_ms += self.profile.operation_ms(operation)
 
     def exchange(self, command: bytes, reply: bytes) -> None:

@@ -55,6 +55,7 @@ def serve(
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
+        date_header=False,  # the surface itself says what clearing's clock says
     )
     server = _Announcing(config, lambda: announce(f"ready http://{shown}:{bound_port}"))
     try:

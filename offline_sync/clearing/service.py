@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from hashlib import sha256
 from typing import Any, Final
 
@@ -126,7 +127,7 @@ class _Service:
             operation = methods[request.method]
             begin = self._stopwatch()
             asked_by: list[Caller] = []
-            response = await self._answered(operation, request, asked_by)
+            response = self._dated(await self._answered(operation, request, asked_by))
             self._note(operation, response.status_code, begin, asked_by)
             return response
 
@@ -137,10 +138,15 @@ class _Service:
         status = getattr(error, "status_code", 404)
         wait_s = self._unsigned.take(_peer(request))
         if wait_s:
-            return _refusal(_too_often(wait_s))
+            return self._dated(_refusal(_too_often(wait_s)))
         code = "method" if status == 405 else "not-found"
         response = _refusal(_Refused(status, code, str(getattr(error, "detail", error))))
         response.headers.update(getattr(error, "headers", None) or {})
+        return self._dated(response)
+
+    def _dated(self, response: Response) -> Response:
+        """With the Date of clearing's own clock (RFC 9110, 6.6.1): terminals show by it how theirs is off."""
+        response.headers["date"] = formatdate(self._clearing.clock(), usegmt=True)
         return response
 
     async def _answered(self, operation: Operation, request: Request, asked_by: list[Caller]) -> Response:

@@ -53,8 +53,7 @@ class BusApp(StationApp):
 
     def on_mount(self) -> None:
         """The fares are read while the screen is there already."""
-        setup = self._setup
-        self.driving.open(setup.read, setup.line, setup.direction, begin=setup.begin)
+        self.driving.open(self._setup)
 
     def take(self, event: Event) -> None:
         """Each event once, whatever screens are open."""

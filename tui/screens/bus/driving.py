@@ -39,7 +39,7 @@ from fleet.station_events import (
     TooMany,
     Waiting,
 )
-from pos_terminal.errors import NoRun, TerminalError
+from pos_terminal.errors import FaresRefused, NoRun, TerminalError
 from pos_terminal.fares import Direction, Line, Network
 from pos_terminal.inspection import Inspection, inspect
 from pos_terminal.run import Run, RunReport, Runs
@@ -48,6 +48,7 @@ from pos_terminal.terminal import Charge, Terminal
 from tui import errors
 from tui.screens.bus import faces
 from tui.screens.bus.layout import Face
+from tui.screens.bus.setup import Setup
 from tui.screens.bus.sight import Sight, destination_words, sight_of
 from tui.text import say, told
 
@@ -97,6 +98,7 @@ class Driving:
         self._looking = False
         self._runs: Runs | None = None
         self._opening: Say | None = lambda: say("Fares are being read…")
+        self._percent = 0
         self._refused: Say | None = None
         self._shown: Say_face | None = None
         self._fault = ""
@@ -113,20 +115,23 @@ class Driving:
 
     # ------------------------------------------------------------------ beginning and end
 
-    def open(self, read: Callable[[], Network], line: str, direction: str, *, begin: bool) -> None:
-        """Reads the network, and takes up the run that was under way; else, if it is to, begins one on that
-        line and direction (ids, or nothing)."""
-        self._later(lambda: self._do(lambda: self._take_up(read, line, direction, begin=begin)))
+    def open(self, setup: Setup) -> None:
+        """Reads the network, and takes up the run that was under way; else, if it is to, begins one."""
+        self._later(lambda: self._do(lambda: self._take_up(setup)))
 
-    def read_on(self, words: Say) -> None:
-        """How far the reading of the fares has come; from its thread."""
-        self._opening = words
-        self._changed()
+    def _tell_reading(self, done: int, whole: int) -> None:
+        """How far the reading of the fares has come; in the thread that reads."""
+        percent = done * 100 // max(whole, 1)
+        if percent != self._percent:
+            self._percent = percent
+            self._opening = lambda: say("Fares are being read: {percent} %", percent=percent)
+            self._changed()
 
-    def _take_up(self, read: Callable[[], Network], line: str, direction: str, *, begin: bool) -> None:
+    def _take_up(self, setup: Setup) -> None:
         try:
-            self._runs = self._open.enter_context(open_runs(self._session, read()))
-            self._choose(line, direction)
+            network = setup.read(self._tell_reading)
+            self._runs = self._open.enter_context(open_runs(self._session, network))
+            self._choose(setup.line, setup.direction)
         except errors.EXPECTED as error:
             reason = error
             self._refused = lambda: errors.message(reason)
@@ -138,13 +143,15 @@ class Driving:
             self.line, self.direction = run.line, run.direction
             self.news = lambda: say("The run that was open goes on.")
             self._drive()
-        elif begin:
+        elif setup.begin:
             self._begin()
 
     def _choose(self, line: str, direction: str) -> None:
         """The line and direction to begin with: those of these ids, else the first. Raises NoSuchFare."""
         lines = self.network.lines
-        self.line = self.network.line(line) if line or not lines else lines[0]
+        if not lines:
+            raise FaresRefused("these fares have no line; give others")
+        self.line = self.network.line(line) if line else lines[0]
         self.direction = self.line.direction(direction) if direction else self.line.directions[0]
 
     def close(self) -> None:
@@ -188,7 +195,7 @@ class Driving:
 
     def _go_on(self) -> None:
         if not self._run().go_on():
-            self.news = lambda: say("This is the last stop: E ends the run.")
+            self.news = lambda: say("This is the last stop: end the run here.")
 
     def go_back(self) -> None:
         """To the stop before."""
@@ -442,9 +449,9 @@ class Driving:
         """The driver's view now."""
         if self._shown is not None:
             return self._shown()
-        return self._calm_face()
+        return self.calm_face()
 
-    def _calm_face(self) -> Face:
+    def calm_face(self) -> Face:
         """Without a card: the gravest of what keeps cards from being taken, else that one may come."""
         if self._opening is not None:
             return faces.opening(self._opening())

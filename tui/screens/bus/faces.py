@@ -75,6 +75,7 @@ def of_signal(
     word: str = "",
     figures: str = "",
     balance_fen: int | None = None,
+    hint: str = "",
 ) -> Face:
     """A face with the symbol, the style and the bells of a signal, and its word unless another is given."""
     # fits: 10
@@ -90,6 +91,7 @@ def of_signal(
         label,
         second,
         told_lines,
+        hint,
         signal.bells,
     )
 
@@ -100,8 +102,9 @@ def of_tap(tap: Tap) -> Face:
     if tap.outcome is Outcome.GRANTED:
         return _granted(tap, signal)
     if tap.outcome is Outcome.ALREADY_GRANTED:
-        lines = [say("Nothing was taken again. For a companion, press T before the tap."), _who(tap)]
-        return of_signal(signal, picture, *lines, balance_fen=tap.balance_fen)
+        hint = say("For a companion: T before the tap.")
+        line = say("Nothing was taken again.")
+        return of_signal(signal, picture, line, _who(tap), balance_fen=tap.balance_fen, hint=hint)
     if tap.outcome in (Outcome.PIN_WANTED, Outcome.PIN_WRONG):
         declined = signal_of(Outcome.DECLINED)
         return of_signal(declined, picture, say("The card asks for its PIN, which a bus can't take."))
@@ -140,7 +143,8 @@ def ready(fare_fen: int, more: int, where: str) -> Face:
     destination, where it matters."""
     figures = yuan(fare_fen) + (f" ×{more + 1}" if more else "")
     lines = [say("This tap pays for a companion. The card's own rider taps once more.")] if more else []
-    return of_signal(signals.present_card(), big.CARD, *lines, where, figures=figures)
+    hint = say("↑↓ or D: where to") if where else ""
+    return of_signal(signals.present_card(), big.CARD, *lines, where, figures=figures, hint=hint)
 
 
 def reading() -> Face:
@@ -157,8 +161,9 @@ def out_of_service(sentence: str, *, try_again: bool) -> Face:
     """The terminal itself has to be looked at; `sentence` is a lower layer's. `try_again`: by a key only."""
     # fits: 20
     word = say("Out of service")
-    then = say("Nothing is taken. Enter tries again.") if try_again else say("Nothing is taken.")
-    return Face(big.CLOSED, word, signals.REFUSED, "✗", lines=(_sentence(told(sentence)), then))
+    lines = (_sentence(told(sentence)), say("Nothing is taken."))
+    hint = say("Enter tries again.") if try_again else ""
+    return Face(big.CLOSED, word, signals.REFUSED, "✗", lines=lines, hint=hint)
 
 
 def no_reader(sentence: str) -> Face:
@@ -187,18 +192,20 @@ def between_runs(line: Line | None, direction: Direction | None, *, ended: bool)
     # fits: 20
     word = say("Run ended") if ended else say("No run yet")
     if line is None or direction is None:
-        return Face(big.CLOSED, word, signals.WAITING, "-", lines=(say("L chooses line and direction."),))
+        hint = say("L chooses line and direction.")
+        return Face(big.CLOSED, word, signals.WAITING, "-", hint=hint)
     names = {"line": name_of(line.name), "direction": name_of(direction.name)}
-    lines = (say("Enter begins: {line} · {direction}", **names), say("L chooses another."))
-    return Face(big.CLOSED, word, signals.WAITING, "-", lines=lines)
+    lines = (say("Next: {line} · {direction}", **names),)
+    hint = say("Enter begins it, L chooses another.")
+    return Face(big.CLOSED, word, signals.WAITING, "-", lines=lines, hint=hint)
 
 
 def inspecting() -> Face:
     """An inspector may present a card."""
     # fits: 20
     word = say("Inspection")
-    lines = (say("Present a card; nothing is taken. Esc goes back."),)
-    return Face(big.LOOK, word, signals.ASKING, "?", lines=lines)
+    lines = (say("Present a card; nothing is taken."),)
+    return Face(big.LOOK, word, signals.ASKING, "?", lines=lines, hint=say("Esc goes back."))
 
 
 def of_inspection(found: Inspection) -> Face:

@@ -29,7 +29,8 @@ class Face:
     """What the driver's view says now. Words are finished, in the chosen language.
 
     `style` is a name of tui.signals. `figures`, and `second` under its `label`, are drawn big: digits, point,
-    minus, × and space. `bells`: how often the bell rings when this comes up. `lines`: sentences.
+    minus, × and space. `lines`: sentences; `hint`: which keys go on from here. `bells`: how often the bell
+    rings when this comes up.
     """
 
     picture: big.Dots
@@ -40,6 +41,7 @@ class Face:
     label: str = ""
     second: str = ""
     lines: tuple[str, ...] = ()
+    hint: str = ""
     bells: int = 0
 
 
@@ -56,7 +58,8 @@ def compose(face: Face, width: int, height: int) -> tuple[Row, ...]:
     """`height` rows of `width` columns."""
     if width < 1 or height < 1:
         return ()
-    words = [line for sentence in face.lines for line in wrap(sentence, max(1, width - 2))]
+    sentences = [*face.lines, face.hint]
+    words = [line for sentence in sentences for line in wrap(sentence, max(1, width - 2))]
     if columns(spaced(face.word)) <= width:
         for setting in _SETTINGS:
             wide, high = _size(face, setting)
@@ -188,7 +191,9 @@ def _plain(face: Face, width: int, height: int) -> list[Row]:
     head = " ".join(part for part in (face.symbol, face.word) if part)
     second = f"{face.label} {face.second}" if face.second else ""
     rows = [Row(line, strong=True) for line in wrap(head, width)]
-    rows += [Row(line) for text in (face.figures, second, *face.lines) for line in wrap(text, width)]
+    rows += [
+        Row(line) for text in (face.figures, second, *face.lines, face.hint) for line in wrap(text, width)
+    ]
     return rows[:height]
 
 

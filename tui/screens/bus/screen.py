@@ -46,7 +46,7 @@ def _keys_of_the_bus() -> tuple[Key, ...]:
             "B",
             "go_back",
             # fits: 12
-            lambda: say("back"),
+            lambda: say("stop back"),
             lambda: say("To the stop before, after one press too many."),
         ),
         Key(

@@ -109,8 +109,8 @@ def destination_words(sight: Sight) -> str:
     if sight.is_flat:
         return ""
     if sight.destination is None:
-        return say("to any stop: highest fare (↑↓ or D: where to)")
-    return say("to {stop} (↑↓ or D: elsewhere)", stop=name_of(sight.stops[sight.destination].name))
+        return say("to any stop: highest fare")
+    return say("to {stop}", stop=name_of(sight.stops[sight.destination].name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ class Template:
         Goes through the sentence from the front, and if need be from the back: whatever it holds, it costs
         no more than its length.
         """
+        if not self.fields:
+            return ({}, True) if sentence == self.pieces[0] else None
         first, *_, last = self.pieces
         if len(sentence) < len(first) + len(last):
             return None

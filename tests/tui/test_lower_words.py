@@ -242,6 +242,11 @@ def test_sentences_within_sentences_end(chinese: LowerWords) -> None:
     assert shown.endswith("not enough balance")
 
 
+def test_a_template_without_values_fits_itself_only() -> None:
+    assert Template("no card", "").values("no card") == ({}, True)
+    assert Template("no card", "").values("no card here") is None
+
+
 def test_two_values_in_a_row() -> None:
     template = Template("loaded {loaded}{lost} = {sum}", "")
     assert template.values("loaded 1000.00 = 7.00") == (

@@ -25,6 +25,7 @@ def _sales() -> dict[str, str]:
         "payment": say("payment"),
         "load": say("load"),
         "refund": say("refund"),
+        "arrival": say("arrival"),
         "select": say("select"),
         "certificates": say("certificates"),
         "ask": say("ask"),

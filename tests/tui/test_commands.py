@@ -28,7 +28,7 @@ COMMANDS = {
     "pos give-up": ["--terminal", "--reason", "--json"],
     "pos status": ["--terminal", "--json"],
     "pos receipt": ["--terminal", "--lang", "--print", "--printer", "--json"],
-    "pos run": ["--terminal", "--reader", "--amount", "--fares", "--line", "--direction", "--jsonl", "--trace"],
+    "pos run": ["--terminal", "--reader", "--amount", "--fares", "--line", "--to", "--jsonl", "--trace"],
     "shift open": ["--terminal", "--who", "--json"],
     "shift in": ["--terminal", "--reason", "--who", "--json"],
     "shift out": ["--terminal", "--reason", "--who", "--json"],

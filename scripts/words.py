@@ -344,26 +344,27 @@ def check(root: Path, domains: Sequence[str], found: Found) -> list[str]:
     """What is wrong with the code and these catalogues, a line each."""
     problems = list(found.problems)
     read: dict[str, Catalog] = {}
-    for domain in domains:
-        path = po_path(root, domain)
-        name = path.relative_to(root).as_posix()
-        if not path.exists():
-            if found.domains[domain]:
-                problems.append(f"{name}: is not there; make it: python -m scripts.words update {domain}")
-            continue
+    for domain in LOCALES:
         try:
-            catalogue = read_catalogue(path)
+            read[domain] = read_catalogue(po_path(root, domain))
         except BadCatalogue as error:
-            problems.append(str(error))
-            continue
-        read[domain] = catalogue
-        problems += [f"{name}: {problem}" for problem in _faults(catalogue)]
-        if not path.with_suffix(".mo").exists() or path.with_suffix(".mo").read_bytes() != mo_bytes(
-            catalogue
-        ):
-            problems.append(f"{name}: compile it: python -m scripts.words update {domain}")
-        problems += [f"{name}: {problem}" for problem in _against_code(found, domain, catalogue)]
-    return [*problems, *_contradictions(read)]
+            problems += [str(error)] if domain in domains else []
+    for domain in domains:
+        if domain in read:
+            name = po_path(root, domain).relative_to(root).as_posix()
+            problems += [f"{name}: {problem}" for problem in _check_one(root, domain, found, read[domain])]
+        problems += _too_wide(found, domain, read)
+    return [*problems, *_contradictions({one: read[one] for one in SHARED if one in domains and one in read})]
+
+
+def _check_one(root: Path, domain: str, found: Found, catalogue: Catalog) -> Iterator[str]:
+    path = po_path(root, domain)
+    if path.exists():
+        yield from _faults(catalogue)
+        compiled = path.with_suffix(".mo")
+        if not compiled.exists() or compiled.read_bytes() != mo_bytes(catalogue):
+            yield f"compile it: python -m scripts.words update {domain}"
+    yield from _against_code(found, domain, catalogue)
 
 
 def _faults(catalogue: Catalog) -> Iterator[str]:
@@ -397,14 +398,19 @@ def _against_code(found: Found, domain: str, catalogue: Catalog) -> Iterator[str
         text = _text(message.id)
         if text and text not in found.domains[domain]:
             yield f"nobody says: {text}"
+
+
+def _too_wide(found: Found, domain: str, read: Mapping[str, Catalog]) -> Iterator[str]:
+    """Sentences that do not fit where they are shown, whichever catalogue holds their translation."""
+    looked_up = SHARED if domain in SHARED else (domain,)
     for text, entry in found.domains[domain].items():
-        held = catalogue.get(text)
+        held = next(filter(None, (read[one].get(text) for one in looked_up if one in read)), None)
         translation = _text(held.string) if held is not None else ""
         for fits in entry.fits:
             for shown in filter(None, (text, translation)):
                 width = columns(filled(shown, fits.values))
                 if width > fits.columns:
-                    yield f"{width} columns, {fits.columns} fit: {shown} ({entry.place})"
+                    yield f"{entry.place}: {width} columns, {fits.columns} fit: {shown}"
 
 
 def filled(template: str, values: Mapping[str, str]) -> str:
@@ -423,8 +429,8 @@ def filled(template: str, values: Mapping[str, str]) -> str:
 def _contradictions(read: Mapping[str, Catalog]) -> Iterator[str]:
     """One sentence, two translations: which one is shown would hang on the order of the catalogues."""
     seen: dict[str, tuple[str, str]] = {}
-    for domain in filter(read.__contains__, SHARED):
-        for message in read[domain]:
+    for domain, catalogue in read.items():
+        for message in catalogue:
             text, translation = _text(message.id), _text(message.string)
             if not text or not translation:
                 continue

@@ -12,7 +12,7 @@ from firmware_bridge.readers import open_reader, parse_reader_uri
 from firmware_bridge.trace import TraceWriter, TracingReader
 from hardwallet.card.timing import ModelledLink, TapModel
 from hardwallet.describe import redact
-from tui.errors import CommandError
+from tui.errors import CommandError, system_words
 from tui.output import note
 from tui.text import say
 
@@ -60,7 +60,7 @@ def open_field(
             writer = TraceWriter(stream, redact, time.monotonic, reader_uri=uri)
             yield Field(TracingReader(reader, writer), stack, model)
             if writer.failure is not None:
-                note(say("The trace ended early: {why}.", why=writer.failure.strerror))
+                note(say("The trace ended early: {why}.", why=system_words(writer.failure)))
         finally:
             reader.close()
 

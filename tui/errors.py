@@ -11,7 +11,7 @@ import re
 from firmware_bridge.errors import BadReaderUri, BridgeError
 from hardwallet.errors import WalletError
 from offline_sync.errors import SyncError
-from pos_terminal.errors import BadAmount, TerminalError
+from pos_terminal.errors import BadAmount, BadPrinterUri, TerminalError
 from tui.text import harmless, say, told
 
 EXIT_OK = 0
@@ -31,7 +31,7 @@ class BadUsage(CommandError):
 EXPECTED = (CommandError, BridgeError, WalletError, TerminalError, SyncError, OSError, UnicodeError)
 """Whatever a user can cause; anything else is a bug and shows itself as one."""
 
-_USAGE = (BadUsage, BadReaderUri, BadAmount, UnicodeError)
+_USAGE = (BadUsage, BadReaderUri, BadPrinterUri, BadAmount, UnicodeError)
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

@@ -28,6 +28,11 @@ class ClearingProcess:
             text=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def url(self) -> str:
         """Its address, once it takes connections. Raises SyncError when it ended before."""
         line = self._process.stdout.readline() if self._process.stdout else ""

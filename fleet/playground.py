@@ -53,7 +53,7 @@ _VEHICLE: Final = "B042"
 _MARKET: Final = "market"
 _STARTING: Final = "the simulated clearing is starting"
 _NONE: Final = "no clearing runs in this simulation"
-_START_AFTER_S: Final = 1.0
+START_AFTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ class Playground:
         self._rider_thread = threading.Thread(target=self._ride, name="riders", daemon=True)
         self._clearing_thread = threading.Thread(target=self._run_clearing, name="clearing", daemon=True)
         self._clearing: ClearingProcess | None = None
+        self._start_after_s = START_AFTER_S
 
     def tap(self, place: int) -> None:
         """Hold the card at that place of the tray (0 is the first) to the reader; it leaves by itself.
@@ -171,14 +172,15 @@ class Playground:
 
     # -------------------------------------------------------------------------------------------- clearing
 
-    def start_clearing(self) -> None:
+    def start_clearing(self, after_s: float) -> None:
         """Begin to start this world's clearing, a process of its own; the network works once it is there."""
         self.uplink.reach("", _STARTING)
+        self._start_after_s = after_s
         self._clearing_thread.start()
 
     def _run_clearing(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, _START_AFTER_S)
+            self._changed.wait_for(lambda: self._closing, self._start_after_s)
             if self._closing:
                 return
             self._clearing = ClearingProcess(self._world.scheme_folder, self._world.clock, quiet=True)
@@ -220,11 +222,13 @@ def open_playground(
     folder: Path | None = None,
     clearing: bool = True,
     pause: Pause | None = None,
+    start_after_s: float = START_AFTER_S,
 ) -> Iterator[Playground]:
     """A playground with a till (`cashier`) or a bus, and its clearing unless `clearing` is False.
 
     In a temporary folder that is removed afterwards, or below `folder`, which stays. `pause(seconds)`
-    replaces the waiting between two riders. Close the station before this ends.
+    replaces the waiting between two riders. Clearing starts after `start_after_s`: the first frame is
+    drawn before that. Close the station before this ends.
     """
     with ExitStack() as running:
         if folder is None:
@@ -239,7 +243,7 @@ def open_playground(
         playground = Playground(world, cards, kind, pause)
         running.callback(playground.close)
         if clearing:
-            playground.start_clearing()
+            playground.start_clearing(start_after_s)
         yield playground
 
 

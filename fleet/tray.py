@@ -185,15 +185,20 @@ class Hand:
                 laid = self._next.popleft()
                 self._lying, visits = laid.card, self._visits
             laid.card.wants_pin = False
-            self._reader.present(laid.card)
             if laid.two:
-                self._reader.crowd()
+                self._reader.crowd(laid.card)
                 self._wait(CROWD_S, lambda: False)
-            elif self._wait(LIES_S, partial(self._visited_since, visits)):
+                self._take_away()
+                continue
+            self._reader.present(laid.card)
+            if self._wait(LIES_S, partial(self._visited_since, visits)):
                 self._linger(laid)
-            self._reader.remove()
-            with self._changed:
-                self._lying = None
+            self._take_away()
+
+    def _take_away(self) -> None:
+        self._reader.remove()
+        with self._changed:
+            self._lying = None
 
     def _linger(self, laid: _Laid) -> None:
         """After its visit: a moment, or until it was asked again with its PIN."""

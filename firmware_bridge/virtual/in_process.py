@@ -70,10 +70,14 @@ class InProcessReader:
             self._arrivals += 1
             self._changed.notify_all()
 
-    def crowd(self) -> None:
+    def crowd(self, card: VirtualCard | None = None) -> None:
         """Lays a second card beside: a session that is open goes on, and no new one begins until one card is
-        left."""
+        left. Where `card` is given, it and a second one are laid down at once."""
         with self._changed:
+            if card is not None:
+                self._take_away()
+                self._card = card
+                self._arrivals += 1
             self._present = self._crowded = True
             self._changed.notify_all()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from firmware_bridge.errors import BridgeError, Cancelled, CardGone, Garbled, NoCard, ReaderGone
+from firmware_bridge.errors import BridgeError, Cancelled, CardGone, Garbled, NoCard, ReaderGone, TooManyCards
 from firmware_bridge.virtual.in_process import InProcessReader
 from firmware_bridge.virtual.tear import TearMoment
 from tests.firmware_bridge.cards import ECHO_ATR, EchoCard
@@ -51,6 +51,41 @@ def test_unpower_cuts_the_power() -> None:
     with pytest.raises(CardGone):
         link.transmit(ECHO)
     assert reader.wait_for_card(0).transmit(COUNT) == b"\x01\x90\x00"
+
+
+def test_of_two_cards_none_is_spoken_to_until_one_is_left() -> None:
+    card = EchoCard()
+    reader = InProcessReader(card, present=False)
+    reader.crowd()
+    with pytest.raises(TooManyCards):
+        reader.wait_for_card(0)
+    assert card.events == []
+    assert not reader.wait_for_removal(0)
+    reader.leave_one()
+    assert reader.wait_for_card(0).transmit(ECHO)[-2:] == b"\x90\x00"
+    reader.crowd(EchoCard())
+    reader.remove()
+    with pytest.raises(NoCard):
+        reader.wait_for_card(0)
+
+
+def test_a_second_card_does_not_end_the_session_with_the_first() -> None:
+    reader = InProcessReader(EchoCard())
+    link = reader.wait_for_card(0)
+    reader.crowd()
+    assert link.transmit(ECHO)[-2:] == b"\x90\x00"
+    with pytest.raises(TooManyCards):
+        reader.wait_for_card(0)
+
+
+def test_a_card_that_took_anothers_place_is_no_removal_missed() -> None:
+    reader = InProcessReader(EchoCard())
+    reader.wait_for_card(0)
+    assert not reader.wait_for_removal(0)
+    reader.present(EchoCard())
+    assert reader.wait_for_removal(0)
+    reader.wait_for_card(0)
+    assert not reader.wait_for_removal(0)
 
 
 def test_no_card_in_time() -> None:

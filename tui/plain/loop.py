@@ -347,7 +347,7 @@ class Loop:
     def _world_commands(self) -> list[Command]:
         return [
             Command(
-                ("tap", "刷卡"),
+                ("tap", "碰卡"),
                 lambda: say("tap NUMBER"),
                 lambda: say("Simulated: present that card of the tray; without a number: list the cards."),
                 self._tap,
@@ -359,7 +359,7 @@ class Loop:
                 self._two,
             ),
             Command(
-                ("tear", "撕卡"),
+                ("tear", "中断"),
                 lambda: say("tear NUMBER"),
                 lambda: say("Simulated: choose where the next card is taken away too early."),
                 self._tear,

@@ -3,9 +3,9 @@
 No Textual here: the line mode stands on the same.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +38,7 @@ class HealthRelay:
         self._listener = listener
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Backing:
     """`playground` is None behind a real terminal."""
 
@@ -47,7 +47,7 @@ class Backing:
     uplink: Uplink | None
     playground: "Playground | None" = None
     clock: Clock = system_clock
-    health: HealthRelay = field(default_factory=HealthRelay)
+    health: HealthRelay = dataclasses.field(default_factory=HealthRelay)
 
 
 @contextmanager

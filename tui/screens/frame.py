@@ -430,7 +430,9 @@ class StationApp(App[int]):
         if isinstance(self.screen, Help):
             self.screen.action_close()
             return
-        self.push_screen(Help([key for key, _ in self.keys_now(self.screen)]))
+        keys = [key for key, _ in self.keys_now(self.screen)]
+        tray = [key for key in self.KEYS if key.action.startswith("tray") and key not in keys]
+        self.push_screen(Help([*keys, *(tray if self.playground is not None else [])]))
 
     def action_language(self) -> None:
         """F2: the other language, at once and everywhere."""

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
+from tui.help import wrapped
 from tui.screens.keys import Key
 from tui.screens.widgets.dialogs import Dialog
 from tui.screens.words import Words
-from tui.text import facts, say
+from tui.text import columns, say
+
+_FRAME = 10
+"""What border, padding and scroll bar of the box take, in columns."""
+_WIDEST = 62
 
 
 class Help(Dialog[bool]):
@@ -21,7 +27,23 @@ class Help(Dialog[bool]):
     def inside(self) -> ComposeResult:
         """A table that can be scrolled."""
         with VerticalScroll(classes="scroll"):
-            yield Words(self._text)
+            yield Words(self._text, id="keys")
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Other lines fit."""
+        for words in self.query("#keys").results(Words):
+            words.reword()
 
     def _text(self) -> str:
-        return "\n".join(facts([(key.shown, key.sentence()) for key in self._keys]))
+        return "\n".join(key_lines(self._keys, min(_WIDEST, self.app.size.width - _FRAME)))
+
+
+def key_lines(keys: Sequence[Key], width: int) -> list[str]:
+    """Each key and what it does, in lines of that many columns at most."""
+    first = max((columns(key.shown) for key in keys), default=0) + 2
+    lines = []
+    for key in keys:
+        head, *others = wrapped(key.sentence(), width - first)
+        lines.append(key.shown + " " * (first - columns(key.shown)) + head)
+        lines += [" " * first + line for line in others]
+    return lines

@@ -5,15 +5,19 @@ writes them anew; look at each before it is committed.
 """
 
 import asyncio
-import io
 import os
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -61,43 +65,49 @@ def shown(app: App[Any]) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-_SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<style>
-.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px; line-height: {line_height}px; }}
-{styles}
-</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
-</clipPath>
-{lines}
-</defs>
-<rect width="{terminal_width}" height="{terminal_height}" x="{terminal_x}" y="{terminal_y}" fill="#000"/>
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""
+_STYLE = """<style>
+text { font: 16px monospace; white-space: pre }
+rect { shape-rendering: crispEdges }
+.b { font-weight: bold }
+</style>"""
+CELL = (10, 20)
+"""Width and height of one column and one line in a picture."""
 
 
 def picture(app: App[Any]) -> str:
     """The screen as an SVG that fetches nothing and is the same wherever it is made."""
+    wide, high = CELL
     width, height = app.size
-    console = Console(
-        width=width,
-        height=height,
-        file=io.StringIO(),
-        force_terminal=True,
-        color_system="truecolor",
-        record=True,
-        legacy_windows=False,
-        safe_box=False,
-    )
-    console.print(app.screen._compositor.render_update(full=True))
-    return console.export_svg(code_format=_SVG, unique_id="t")
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width * wide} {height * high}">',
+        _STYLE,
+    ]
+    for row, strip in enumerate(app.screen._compositor.render_strips(app.size)):
+        column = 0
+        for segment in strip:
+            drawn += _drawn(segment, column, row)
+            column += segment.cell_length
+    return "\n".join([*drawn, "</svg>", ""])
+
+
+def _drawn(segment: Segment, column: int, row: int) -> Iterator[str]:
+    """A rectangle, and the words in it, each run of them where it begins."""
+    wide, high = CELL
+    style = segment.style or Style.null()
+    front, back = _colour(style.color, "#ffffff"), _colour(style.bgcolor, "#000000")
+    if style.reverse:
+        front, back = back, front
+    width = segment.cell_length * wide
+    yield f'<rect x="{column * wide}" y="{row * high}" width="{width}" height="{high}" fill="{back}"/>'
+    bold = ' class="b"' if style.bold else ""
+    for run in re.finditer(r"\S+(?: \S+)*", segment.text):
+        left = (column + cell_len(segment.text[: run.start()])) * wide
+        place = f'x="{left}" y="{row * high + 15}" textLength="{cell_len(run[0]) * wide}"'
+        yield f'<text {place} fill="{front}"{bold}>{escape(run[0])}</text>'
+
+
+def _colour(colour: Color | None, otherwise: str) -> str:
+    return otherwise if colour is None or colour.triplet is None else colour.triplet.hex
 
 
 def compare(app: App[Any], where: Path) -> None:

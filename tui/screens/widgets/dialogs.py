@@ -56,6 +56,8 @@ class Dialog(NeedsRoom, ModalScreen[Answer | None], Generic[Answer]):
     def __init__(self, title: Say) -> None:
         super().__init__(classes="dialog")
         self._title = title
+        self._answered = False
+        self._answer: Answer | None = None
 
     def compose(self) -> ComposeResult:
         """The box; subclasses fill it."""
@@ -73,15 +75,17 @@ class Dialog(NeedsRoom, ModalScreen[Answer | None], Generic[Answer]):
         self.answer(None)
 
     def answer(self, answer: Answer | None) -> None:
-        """Closes with that answer; at once, or as soon as whatever lies above is gone."""
-        if self.is_current:
-            self.dismiss(answer)
-        else:
-            self.app.call_later(self._answer_later, answer)
+        """Closes with that answer: at once, or as soon as whatever lies above it is gone."""
+        if self._answered:
+            return
+        self._answered = True
+        self._answer = answer
+        self.on_screen_resume()
 
-    def _answer_later(self, answer: Answer | None) -> None:
-        if self.is_current:
-            self.dismiss(answer)
+    def on_screen_resume(self) -> None:
+        """On top again."""
+        if self._answered and self.is_active:
+            self.dismiss(self._answer)
 
 
 class Confirm(Dialog[bool]):

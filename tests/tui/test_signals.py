@@ -1,0 +1,62 @@
+"""Every outcome has a word in both languages, a symbol, a style with colours, and a count of bells."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from pos_terminal.visit import Outcome
+from tui import signals
+from tui.text import language, say, set_language
+
+
+@pytest.fixture(params=["en", "zh"])
+def spoken(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each language in turn."""
+    before = language()
+    set_language(request.param)
+    yield request.param
+    set_language(before)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("refund", [False, True])
+def test_each_outcome_is_seen_and_heard(outcome: Outcome, refund: bool, spoken: str) -> None:
+    signal = signals.signal_of(outcome, refund=refund)
+    assert signal.word
+    assert signal.word.isascii() is (spoken == "en")
+    assert len(signal.symbol) == 1
+    assert signal.style in signals.STYLES
+    assert 1 <= signal.bells <= 4
+    assert signal.message_id == outcome.message_id
+
+
+def test_no_two_meanings_sound_or_look_alike() -> None:
+    by_style: dict[str, set[int]] = {}
+    for outcome in Outcome:
+        signal = signals.signal_of(outcome)
+        by_style.setdefault(signal.style, set()).add(signal.bells)
+    assert by_style[signals.APPROVED] == {1}
+    assert by_style[signals.REFUSED] == {2}
+    assert by_style[signals.AGAIN] == {3}
+    assert by_style[signals.ASKING] == {4}
+    approved = [outcome for outcome in Outcome if signals.signal_of(outcome).bells == 1]
+    assert approved == [Outcome.GRANTED], "one bell: this card paid now, and no other way"
+
+
+def test_words_tell_paid_from_not_paid() -> None:
+    words = {outcome: signals.signal_of(outcome).word for outcome in Outcome}
+    assert len(set(words.values())) == len(words)
+    assert words[Outcome.GRANTED] == "Approved"
+    assert signals.signal_of(Outcome.DECLINED, refund=True).word == "Not refunded"
+    set_language("zh")
+    try:
+        assert signals.signal_of(Outcome.GRANTED).word == "已批准"
+        assert say("Not paid") == "未付款"
+    finally:
+        set_language("en")
+
+
+def test_the_reader_has_signals_too() -> None:
+    found = [signals.present_card(), signals.processing(), signals.one_card_only()]
+    assert [signal.message_id for signal in found] == [0x15, 0x16, 0x19]
+    assert [signal.bells for signal in found] == [0, 0, 3]

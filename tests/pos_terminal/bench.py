@@ -29,6 +29,7 @@ from hardwallet.issuing import ACQUIRER, ISSUER, YEAR_S, Scheme, create_scheme, 
 from hardwallet.limits import tiers
 from hardwallet.messages import LoadOrder
 from hardwallet.records import Record
+from hardwallet.riders import Rider, class_byte
 from hardwallet.session import KnownCard, TerminalIdentity, WalletSession
 from hardwallet.suites import International, SigningKey, Suite
 from offline_sync.journal import SqliteJournal
@@ -132,7 +133,7 @@ class Mill:
             self.set_pin(holder, pin)
         return holder.copy()
 
-    def quick_blank(self, balance_fen: int = 20_000) -> tuple[Blank, bytes]:
+    def quick_blank(self, balance_fen: int = 20_000, rider: Rider = Rider.ADULT) -> tuple[Blank, bytes]:
         """A card of its own, and the order by which it was loaded: as issued, but in no issuing journal."""
         self._cards += 1
         suite, entropy = self.suite, seeded(("quick", self._cards))
@@ -141,7 +142,7 @@ class Mill:
         issuer = self.trust.operator(ISSUER)
         certificate = signed(
             Certificate(
-                *(CARD, suite.number, LARGE, self.trust.scheme, ISSUER, number + bytes(4)),
+                *(CARD, suite.number, class_byte(LARGE, rider), self.trust.scheme, ISSUER, number + bytes(4)),
                 *(self.trust.currency, NOW, NOW + YEAR_S, signing.public),
                 agreement_digest(suite, agreement.public),
             ),

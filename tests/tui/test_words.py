@@ -44,8 +44,8 @@ def test_the_package_holds_the_compiled_catalogues() -> None:
     setup = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = find_namespace_packages(str(REPOSITORY), **setup["packages"]["find"])
     assert "*.mo" in setup["package-data"]["*"]
-    for domain in (*text.DOMAINS, "lower"):
-        path = text.LOCALE / "zh_CN" / "LC_MESSAGES" / f"{domain}.mo"
+    compiled = [words.po_path(REPOSITORY, domain).with_suffix(".mo") for domain in words.LOCALES]
+    for path in [*compiled, text.LOCALE / "zh_CN" / "LC_MESSAGES" / "lower.mo"]:
         assert path.is_file()
         assert ".".join(path.relative_to(REPOSITORY).parent.parts) in packages
 

@@ -190,6 +190,16 @@ def test_no_template_takes_the_sentence_of_another(found: dict[str, list[source.
     assert wrong == {}
 
 
+def test_every_value_arrives(found: dict[str, list[source.Place]], chinese: LowerWords) -> None:
+    lost = {}
+    for template in found:
+        values = {name: f"«{place}»" for place, name in enumerate(sorted(source.field_names(template)))}
+        shown = chinese.translated(template.format(**values))
+        if not all(value in shown for value in values.values()):
+            lost[template] = shown
+    assert lost == {}
+
+
 def test_a_template_that_fits_by_chance_loses_against_the_longer_one() -> None:
     held = LowerWords(
         {"{path} is {why}": "{path}：{why}", "{path} is damaged in line {line}": "第 {line} 行损坏"}

@@ -1,28 +1,27 @@
 """The way from a station to its clearing, and the thread that sends what waits.
 
 It sends soon after something new is there, again with growing pauses while clearing can't be reached, and at
-once when somebody asks. Nothing here is waited for by a tap or by a screen.
+once when somebody asks. Nothing here is waited for by a tap or by a screen; the HTTP client, which takes
+longer to load than all the rest of a terminal, is loaded by this thread.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fleet.notices import fetch_notices
 from fleet.open import TerminalSession
 from fleet.station_events import Event, Network, SendFailed, Sending, Sent
 from hardwallet.errors import WalletError
 from offline_sync.errors import ClearingRefused, GatewayError, SyncError
-from offline_sync.gateway import Backoff, Gateway, Progress
-from offline_sync.messages import Uploader
 from pos_terminal.errors import TerminalError
 from pos_terminal.ports import Entropy
 
 if TYPE_CHECKING:
     from offline_sync.client import Transport
+    from offline_sync.gateway import Gateway, Progress
 
 OFF: Final = "the network is switched off at this terminal"
 NO_CLEARING: Final = "this terminal's settings name no clearing; export to a file instead"
@@ -65,8 +64,11 @@ class Uplink:
         self.url, self.reason = url, reason
         self._changed()
 
-    def gateway(self, session: TerminalSession) -> Gateway:
+    def gateway(self, session: TerminalSession) -> "Gateway":
         """The session's way to clearing; one try each. Raises ClearingUnreachable for what is no address."""
+        from offline_sync.gateway import Backoff, Gateway
+        from offline_sync.messages import Uploader
+
         identity, trust = session.folder.identity, session.folder.trust
         return Gateway(
             session.journal,
@@ -84,11 +86,14 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How soon what is new is sent, how often notices are fetched, how long to wait after a failure."""
+    """How soon the first try is made, how soon what is new is sent, how often notices are fetched; and how long
+    to wait after failures: doubling from `retry_s` to `longest_retry_s`, as offline_sync.gateway.Backoff."""
 
+    begin_after_s: float = 1.0
     send_after_s: float = 2.0
     fetch_every_s: float = 300.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=2.0, longest_s=300.0))
+    retry_s: float = 2.0
+    longest_retry_s: float = 300.0
 
 
 class _Interrupted(Exception):
@@ -121,7 +126,7 @@ class Sender:
         self._new_at: float | None = None
         self._failures = 0
         self._try_at = 0.0  # not before this, when failing
-        self._fetch_at = 0.0
+        self._fetch_at = stopwatch() + pace.begin_after_s
         self._last_failure = ""
         self._gateway: Gateway | None = None
         self._gateway_url = ""
@@ -232,6 +237,8 @@ class Sender:
 
     def _exchange(self, *, forced: bool) -> None:
         """Send what waits; now and then ask for what was lost, and for what operators published."""
+        from fleet.notices import fetch_notices
+
         begin = self._stopwatch()
         gateway = self._open()
         waiting = self._session.journal.waiting().entries
@@ -254,7 +261,7 @@ class Sender:
         if forced or entries or denylists or orders:
             self._post(Sent(entries, rejected, denylists, orders))
 
-    def _open(self) -> Gateway:
+    def _open(self) -> "Gateway":
         """The gateway, kept open as long as clearing's address stays."""
         uplink = self._uplink
         url = "" if uplink is None else uplink.url
@@ -266,7 +273,7 @@ class Sender:
             self._gateway, self._gateway_url = uplink.gateway(self._session), url
         return self._gateway
 
-    def _progress(self, progress: Progress) -> None:
+    def _progress(self, progress: "Progress") -> None:
         """Between two batches."""
         if not progress.failure:
             self._post(Sending(progress.sent, progress.total))
@@ -279,9 +286,12 @@ class Sender:
 
     def _failed(self, error: Exception, *, forced: bool) -> None:
         """Clearing that refuses is there all the same."""
-        sentence = str(error)
+        from offline_sync.gateway import Backoff
+
+        sentence, pace = str(error), self._pace
         self._failures += 1
-        self._try_at = self._stopwatch() + self._pace.backoff.wait_s(min(self._failures, 30), self._entropy)
+        backoff = Backoff(first_s=pace.retry_s, longest_s=pace.longest_retry_s)
+        self._try_at = self._stopwatch() + backoff.wait_s(min(self._failures, 30), self._entropy)
         answered = isinstance(error, ClearingRefused) or not isinstance(error, GatewayError)
         self._is(Network.ONLINE if answered else Network.OFFLINE, sentence)
         if forced or sentence != self._last_failure:

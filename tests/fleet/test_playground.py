@@ -36,7 +36,7 @@ def at_work(kind: Kind, *, clearing: bool = False) -> Iterator[tuple[Playground,
         kind, clock=lambda: NOW, entropy=entropy, clearing=clearing, pause=lambda _s: None
     ) as playground:
         heard = Heard()
-        pace = Pace(send_after_s=0.0)
+        pace = Pace(begin_after_s=0.0, send_after_s=0.0)
         station = Station(playground.session, playground.field, heard, uplink=playground.uplink, pace=pace)
         station.start()
         try:

@@ -29,14 +29,13 @@ from hardwallet.messages import KIND_BLOCK
 from offline_sync.clearing import Clearing
 from offline_sync.clearing.service import application
 from offline_sync.errors import ClearingFailed
-from offline_sync.gateway import Backoff
 from pos_terminal.tap import Outcome
 from tests.fleet.conftest import NOW
 from tests.fleet.stations import Bench, running, until
 from tests.offline_sync.asking import InProcess
 
-EAGER = Pace(send_after_s=0.0, fetch_every_s=1000.0, backoff=Backoff(first_s=0.01, longest_s=0.02))
-PATIENT = Pace(send_after_s=1000.0, fetch_every_s=1000.0, backoff=Backoff(first_s=1000.0, longest_s=2000.0))
+EAGER = Pace(0.0, send_after_s=0.0, fetch_every_s=1000.0, retry_s=0.01, longest_retry_s=0.02)
+PATIENT = Pace(0.0, send_after_s=1000.0, fetch_every_s=1000.0, retry_s=1000.0, longest_retry_s=2000.0)
 
 
 class Line(httpx.BaseTransport):

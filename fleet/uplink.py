@@ -86,7 +86,7 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How soon the first try is made, how soon what is new is sent, how often notices are fetched; and how long
+    """How soon the first try is made, how soon what is new is sent, how often notices are fetched; how long
     to wait after failures: doubling from `retry_s` to `longest_retry_s`, as offline_sync.gateway.Backoff."""
 
     begin_after_s: float = 1.0

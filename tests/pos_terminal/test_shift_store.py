@@ -204,6 +204,17 @@ def test_a_line_that_does_not_follow_is_told(tmp_path: Path, altered: object) ->
         ShiftBook(tmp_path)
 
 
+def test_a_movement_that_was_taken_out_is_told(tmp_path: Path) -> None:
+    a_day(tmp_path)
+    with ShiftBook(tmp_path) as book:
+        book.cash_in(50, "change", "Wang", NOW + 5)
+    path = tmp_path / BOOK
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2] + lines[-1:]))
+    with pytest.raises(ShiftDamaged):
+        ShiftBook(tmp_path)
+
+
 def resealed(path: Path, place: int, old: bytes, new: bytes) -> None:
     """Alter a line and its checksum: somebody with an editor."""
     lines = path.read_bytes().splitlines(keepends=True)

@@ -17,6 +17,7 @@ from textual.actions import parse
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import QueryError
 from textual.dom import DOMNode
 from textual.message import Message
 from textual.screen import Screen
@@ -537,6 +538,17 @@ class StationApp(App[int]):
     def on_station_closed(self, _message: StationClosed) -> None:
         """Nothing is under way any more."""
         self.exit(0)
+
+    async def _on_exit_app(self) -> None:
+        """The tab is gone, or the terminal is: as leaving, but there is nothing to be shown on any more."""
+        self._leaving = True
+        await super()._on_exit_app()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """A screen that is being taken down may miss its widgets: that is no bug."""
+        if self._leaving and isinstance(error, QueryError):
+            return
+        super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """A bug ends the screen; `run_screen` raises it once the station is closed.

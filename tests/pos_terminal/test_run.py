@@ -250,6 +250,8 @@ def test_torn_while_paying_for_two_and_the_power_goes(bus: Bus, mill: Mill) -> N
     assert not stored.granted
     bus.run.for_one_more()
     assert (bus.tap(holder).passenger, bus.run.counts.total) == (2, 2)
+    bus.restart()
+    assert (bus.run.counts.total, bus.run.counts.amount_fen) == (2, 400)
 
 
 def test_what_is_refused_is_asked_of_no_stranger(bus: Bus, mill: Mill) -> None:
@@ -456,8 +458,9 @@ def test_a_wrong_clock_begins_no_run(bus: Bus, counter: Counter, mill: Mill) -> 
     assert bus.tap(rider(mill, Rider.ADULT)).granted
     counter.time.now -= bus.terminal.limits.clock_back_s + 100
     assert bus.runs.end().counts.total == 1
-    with pytest.raises(ClockWrong):
-        bus.runs.begin("7", "out")
+    for number in (None, 9):
+        with pytest.raises(ClockWrong):
+            bus.runs.begin("7", "out", number)
     assert bus.runs.run is None
 
 

@@ -134,6 +134,10 @@ def error_word(error: Exception) -> str:
     return _HUMP.sub("_", type(error).__name__).lower()
 
 
+def _fault_of(error: TerminalError) -> Fault:
+    return Fault(error_word(error), str(error), error)
+
+
 class Station:
     """One terminal, one reader, one way to clearing. Start it, close it before the session is closed."""
 
@@ -319,7 +323,7 @@ class Station:
         try:
             self._standing.refresh_review()
         except TerminalError as error:
-            self._post(Fault(error_word(error), str(error)))
+            self._post(_fault_of(error))
         self._touch()
 
     def _set_health(self, health: Health) -> None:
@@ -438,7 +442,7 @@ class Station:
         """Do it; what is told once the card is free. A fault of the terminal ends the task."""
         if task is None:
             return None
-        self._post(CardSeen(task))
+        self._post(CardSeen(task, link.atr))
         try:
             if isinstance(task, Ask):
                 return self._ask(task, link)
@@ -472,6 +476,8 @@ class Station:
             charge = self._charge_of(task)
             pin = self._pin_for(link)
             result = tap(terminal, link, charge, pin, decided=decided, modelled_ms=timed)
+            if isinstance(task, Board) and result.outcome is not Outcome.UNRESOLVED:
+                charges.end_sale(terminal, charge, result.reason)
         self._standing.refresh_sales()
         self._settle(task, result)
         return Done(task, result)
@@ -513,7 +519,7 @@ class Station:
             self._drop()
         with suppress(TerminalError):  # said by the first one
             self._standing.refresh_sales()
-        self._post(Fault(error_word(error), str(error)))
+        self._post(_fault_of(error))
 
     # ------------------------------------------------------------------------------------- the clerk's thread
 
@@ -552,7 +558,7 @@ class Station:
             try:
                 charges.end_sale(self.session.terminal, charge, reason)
             except TerminalError as error:
-                self._post(Fault(error_word(error), str(error)))
+                self._post(_fault_of(error))
 
     def _tell_status(self) -> None:
         before, self._status = self._status, self._look()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from firmware_bridge.link import CardLink
+from pos_terminal.errors import TerminalError
 from pos_terminal.inquiry import SHOWN, Inquiry
 from pos_terminal.limits import Freshness
 from pos_terminal.refund import Refund
@@ -38,7 +39,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A bus: `charge` is asked for each card, in the reader's thread. Stays wanted, card after card."""
+    """A bus: `charge` is asked for each card, in the reader's thread. Stays wanted, card after card. A sale
+    that its card did not pay is ended with that card."""
 
     charge: Callable[[], Charge]
 
@@ -119,9 +121,10 @@ class Waiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class CardSeen(Event):
-    """A card is there and is being asked (EMV message 16)."""
+    """A card is there and is being asked (EMV message 16). `atr`: its answer to reset, 2 to 33 bytes."""
 
     task: Task
+    atr: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +181,12 @@ class ReaderChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Fault(Event):
-    """The terminal itself has to be looked at. The task ended; what stands is durable."""
+    """The terminal itself has to be looked at. The task ended; what stands is durable. `error`: what was
+    raised; None for a defect of this program."""
 
     word: str
     sentence: str
+    error: TerminalError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,35 @@
 """A terminal without a screen: one card after the other, an event for whatever happens, until stopped."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-from firmware_bridge.errors import CardError, ReaderError
-from firmware_bridge.link import CardLink
 from fleet.open import TerminalSession
+from fleet.station import (
+    Board,
+    CardSeen,
+    Decided,
+    Done,
+    Event,
+    Fault,
+    Health,
+    ReaderChanged,
+    Removed,
+    Station,
+    TooMany,
+)
 from hardwallet.records import RETAIL
 from hardwallet.riders import Rider
-from pos_terminal.charges import end_sale
 from pos_terminal.run import Run
-from pos_terminal.tap import Outcome, Tap, tap
 from pos_terminal.terminal import Charge
-from tui.errors import kind
+from tui.errors import CommandError
 from tui.field import Field
-from tui.interrupt import Interrupts
+from tui.interrupt import Interrupts, Stopped
 from tui.text import language, say, told, yuan
 from tui.till import Ride, choose_charge, tap_data, tap_words
 
 Emit = Callable[[Mapping[str, object], str], None]
 """Takes an event's data and the line for people."""
-
-T = TypeVar("T")
-
-_RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,8 @@ class Validator:
         self._interrupts = interrupts
         self._taking = taking
         self._emit = emit
-        self._last_trouble = ""
-        self._lost: OSError | None = None
+        self._over = threading.Event()
+        self._ended_by: Exception | None = None
 
     def run(self) -> None:
         """Raises Stopped, TerminalError; OSError when nobody takes the events any more."""
@@ -125,58 +130,51 @@ class Validator:
             },
             self._taking.words(self._field.reader.name),
         )
-        while True:
-            link = self._through_trouble(lambda: self._field.wait_for_card(None))
-            try:
-                self._emit({"event": "present", "atr": link.atr.hex()}, say("card"))
-                self._tap(link)
-            finally:
-                link.close()
-            self._through_trouble(lambda: self._field.reader.wait_for_removal(None))
-            self._emit({"event": "removed"}, say("removed"))
-
-    def health(self, word: str, sentence: str) -> None:
-        """Tells a change in the reader's health; from any thread."""
-        self._emit({"event": "health", "health": word, "message": sentence}, told(sentence))
-
-    def _through_trouble(self, wait: Callable[[], T]) -> T:
-        """Waits on through what befalls a reader, telling each trouble once."""
-        while True:
-            try:
-                found = self._interrupts.wait(wait, self._field.reader.cancel)
-                self._last_trouble = ""
-                return found
-            except (ReaderError, CardError) as error:
-                if str(error) != self._last_trouble:
-                    self._last_trouble = str(error)
-                    self.health(kind(error), str(error))
-                self._interrupts.pause(_RETRY_S)
-
-    def _tap(self, link: CardLink) -> None:
-        """One tap, to its end: no signal breaks it off."""
-        charge = self._taking.charge()
-        modelled = self._field.model is not None
-        result = tap(
-            self._session.terminal,
-            link,
-            charge,
-            decided=lambda decided: self._tell_decision(decided, modelled),
-            modelled_ms=self._field.modelled_ms,
-        )
-        if result.outcome is not Outcome.UNRESOLVED:
-            end_sale(self._session.terminal, charge, result.reason)
-        data = tap_data(result, modelled=modelled)
-        counted = self._taking.counted()
-        self._emit(
-            {"event": "done"} | data | dict(counted),
-            say("done: ratified {ratified}, carried {carried}", **data),
-        )
-        if self._lost is not None:
-            raise self._lost
-
-    def _tell_decision(self, result: Tap, modelled: bool) -> None:
-        """The moment of green or red. A reader of events that went away must not break the tap off."""
+        station = Station(self._session, self._field, self._heard)
+        station.want(Board(self._taking.charge))
+        station.start()
         try:
-            self._emit({"event": "tap"} | tap_data(result, modelled=modelled), tap_words(result))
+            self._interrupts.wait(self._over.wait, self._over.set)
+        finally:
+            station.close()
+        if self._ended_by is not None:
+            raise self._ended_by
+        raise Stopped
+
+    def _heard(self, event: Event) -> None:
+        """From the station's threads. Who reads the events may go away: the tap under way goes on."""
+        if self._ended_by is not None:
+            return
+        try:
+            self._tell(event)
         except OSError as error:
-            self._lost = error
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        self._ended_by = error
+        self._over.set()
+
+    def _tell(self, event: Event) -> None:
+        modelled = self._field.model is not None
+        match event:
+            case CardSeen(atr=atr):
+                self._emit({"event": "present", "atr": atr.hex()}, say("card"))
+            case Decided(tap=tap):
+                self._emit({"event": "tap"} | tap_data(tap, modelled=modelled), tap_words(tap))
+            case Done(tap=tap):
+                data = tap_data(tap, modelled=modelled)
+                self._emit(
+                    {"event": "done"} | data | dict(self._taking.counted()),
+                    say("done: ratified {ratified}, carried {carried}", **data),
+                )
+            case Removed():
+                self._emit({"event": "removed"}, say("removed"))
+            case TooMany():
+                self._health("too_many_cards", "Two cards lie on the reader. Leave one only.")
+            case ReaderChanged(health=Health(ok=False, word=word, sentence=sentence)):
+                self._health(word, sentence)
+            case Fault(sentence=sentence, error=error):
+                self._end(error or CommandError(told(sentence)))
+
+    def _health(self, word: str, sentence: str) -> None:
+        self._emit({"event": "health", "health": word, "message": sentence}, told(sentence))

@@ -416,7 +416,9 @@ def test_a_browser_shows_the_till_in_chinese() -> None:
         answer = outsider.request.get(address)
         assert answer.status == 403
         stranger = outsider.new_page()
-        assert stranger.goto(address).status == 403
+        refused = stranger.goto(address)
+        assert refused is not None
+        assert refused.status == 403
 
         assert {url.replace("ws://", "http://").startswith(f"{origin}/") for url in asked} == {True}, asked
         assert wrong == []

@@ -20,15 +20,8 @@ LONG = Face(
 READY = Face(big.CARD, "请刷卡", "ready", figures="2.00 ×2")
 FACES = [APPROVED, CHINESE, LONG, READY]
 PICTURES = [
-    big.APPROVED,
-    big.REFUSED,
-    big.AGAIN,
-    big.ALREADY,
-    big.CARD,
-    big.BUSY,
-    big.PIN,
-    big.CLOSED,
-    big.LOOK,
+    *(big.APPROVED, big.REFUSED, big.AGAIN, big.ALREADY, big.CARD, big.BUSY),
+    *(big.PIN, big.CLOSED, big.BUS, big.LOOK, big.ALONE),
 ]
 
 

@@ -311,7 +311,10 @@ class Driving:
     # ------------------------------------------------------------------ errands
 
     def _errand(self, work: Errand) -> None:
+        """What a driver wants now is seen at once: the last result steps back."""
         self.news = _QUIET
+        if self.lingers:
+            self._shown, self.lingers = None, False
         self._later(lambda: self._do(work))
 
     def _do(self, work: Errand) -> None:

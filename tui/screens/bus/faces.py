@@ -142,7 +142,7 @@ def ready(fare_fen: int, more: int, where: str) -> Face:
     """A card may come. `more`: how many further riders wait to be paid for, one by each tap; `where`: the
     destination, where it matters."""
     figures = yuan(fare_fen) + (f" ×{more + 1}" if more else "")
-    lines = [say("This tap pays for a companion. The card's own rider taps once more.")] if more else []
+    lines = [say("This tap pays for a companion.")] if more else []
     hint = say("↑↓ or D: where to") if where else ""
     return of_signal(signals.present_card(), big.CARD, *lines, where, figures=figures, hint=hint)
 
@@ -193,11 +193,11 @@ def between_runs(line: Line | None, direction: Direction | None, *, ended: bool)
     word = say("Run ended") if ended else say("No run yet")
     if line is None or direction is None:
         hint = say("L chooses line and direction.")
-        return Face(big.CLOSED, word, signals.WAITING, "-", hint=hint)
+        return Face(big.BUS, word, signals.WAITING, "-", hint=hint)
     names = {"line": name_of(line.name), "direction": name_of(direction.name)}
     lines = (say("Next: {line} · {direction}", **names),)
     hint = say("Enter begins it, L chooses another.")
-    return Face(big.CLOSED, word, signals.WAITING, "-", lines=lines, hint=hint)
+    return Face(big.BUS, word, signals.WAITING, "-", lines=lines, hint=hint)
 
 
 def inspecting() -> Face:
@@ -212,16 +212,20 @@ def of_inspection(found: Inspection) -> Face:
     """What an inspector learns of a card."""
     if found.may_ride:
         # fits: 20
-        return Face(big.APPROVED, say("Tapped here"), signals.APPROVED, "✓", lines=_found(found))
+        return Face(big.APPROVED, say("Tapped here"), signals.APPROVED, "✓", lines=(_ride_words(found),))
     if not found.card:
         # fits: 20
-        return Face(big.AGAIN, say("Not read"), signals.AGAIN, "↻", lines=_found(found))
+        word = say("Not read")
+        return Face(big.AGAIN, word, signals.AGAIN, "↻", lines=(_sentence(told(found.reason)),))
     if found.denied or found.blocked:
         # fits: 20
         word = say("Card refused")
     elif not found.genuine:
         # fits: 20
         word = say("Not proven")
+    elif found.torn:
+        # fits: 20
+        word = say("Tap broke off")
     else:
         # fits: 20
         word = say("Not tapped here")
@@ -235,9 +239,11 @@ def _found(found: Inspection) -> tuple[str, ...]:
         lines.append(say("The card is on its issuer's denylist."))
     if found.blocked:
         lines.append(say("The card was blocked by its issuer."))
+    if found.torn:
+        lines.append(say("It has to tap once more; nothing is taken twice."))
     if found.reason:
         lines.append(_sentence(told(found.reason)))
-    if found.card and not found.may_ride:
+    if found.denied or found.blocked or not found.genuine:
         lines.append(say("It has tapped here.") if found.tapped else say("It has not tapped here."))
     lines.append(_ride_words(found))
     return tuple(line for line in lines if line)

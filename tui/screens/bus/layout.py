@@ -15,6 +15,9 @@ from tui.text import columns
 LARGEST: Final = 6
 """Columns of the largest dot."""
 
+_LARGE: Final = 3
+"""Columns of a dot that is seen from two metres."""
+
 _GAP: Final = 4
 """Columns between the picture and the figures."""
 
@@ -121,7 +124,7 @@ def _words(text: str) -> Iterator[str]:
 @dataclass(frozen=True, slots=True)
 class _Setting:
     """One way to set a face: columns a dot of the first and of the second figures (0: as text), whether the
-    figures stand under the picture, empty rows between the parts."""
+    figures stand under the picture. `air`: 1 for a band of three rows for the word, 2 for gaps besides."""
 
     scale: int
     second: int
@@ -134,9 +137,11 @@ _SETTINGS: Final = [
     for scale in range(LARGEST, 0, -1)
     for second in range(scale, -1, -1)
     for upright in (False, True)
-    for air in (1, 0)
+    for air in (2, 1, 0)
+    if (air and second) or scale < _LARGE
 ]
-"""The best first."""
+"""The best first. Before dots become larger than needed, the word has its band and the second figures are
+drawn too."""
 
 
 def _size(face: Face, setting: _Setting) -> tuple[int, int]:
@@ -175,15 +180,16 @@ def _body(face: Face, setting: _Setting) -> list[str]:
 
 
 def _rows(face: Face, setting: _Setting, words: list[str]) -> list[Row]:
-    gap = [Row("")] * setting.air
-    plate = [Row("", strong=True)] * setting.air
-    rows = [*gap, *map(Row, _body(face, setting)), *gap, *plate, Row(spaced(face.word), strong=True), *plate]
+    gap = [Row("")] * (setting.air > 1)
+    band = [Row("", strong=True)] * (setting.air > 0)
+    rows = [*map(Row, _body(face, setting)), *gap, *band, Row(spaced(face.word), strong=True), *band]
     return [*rows, *gap, *map(Row, words)] if words else rows
 
 
 def _height(body: int, setting: _Setting, words: list[str]) -> int:
     """Rows of `_rows`."""
-    return body + 1 + setting.air * (4 + bool(words)) + len(words)
+    gaps = (1 + bool(words)) * (setting.air > 1)
+    return body + 1 + 2 * (setting.air > 0) + gaps + len(words)
 
 
 def _plain(face: Face, width: int, height: int) -> list[Row]:

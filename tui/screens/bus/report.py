@@ -9,8 +9,8 @@ from tui.screens.words import Worded, Words
 from tui.text import say
 
 
-class ReportPanel(VerticalScroll, Worded, can_focus=False):
-    """Hidden while there is no report."""
+class ReportPanel(VerticalScroll, Worded):
+    """Hidden while there is no report; arrows scroll it where it is longer than its place."""
 
     def __init__(self, driving: Driving) -> None:
         super().__init__(id="report")

@@ -173,7 +173,10 @@ class BusScreen(StationScreen):
         self._list_later()
         report = self.query_one(ReportPanel)
         report.reword()
-        self.set_class(self._driving.report is not None, "-reporting")
+        reporting = self._driving.report is not None
+        if reporting != self.has_class("-reporting"):
+            self.set_class(reporting, "-reporting")
+            self.set_focus(report if reporting else None)
         self.refresh_bindings()
 
     def _show_view(self) -> None:
@@ -327,11 +330,11 @@ class BusScreen(StationScreen):
         self.action_destinations(str(digit))
 
     def _ask(self, title: Any, choices: list[Choice], chosen: Any, *, marked: int, typed: str = "") -> None:
-        self.add_class("-asking")
+        self.add_class("-choosing")
         self.query_one(Chooser).ask(title, choices, chosen, marked=marked, typed=typed)
         self.refresh_bindings()
 
     def on_chooser_closed(self, _event: Chooser.Closed) -> None:
         """The place beside the view is free again."""
-        self.remove_class("-asking")
+        self.remove_class("-choosing")
         self.refresh_bindings()

@@ -182,14 +182,13 @@ def report_lines(report: RunReport, network: Network) -> list[str]:
     """A run that has ended, for people."""
     line, direction = _names(report, network)
     counts = report.counts
+    vehicle = harmless(report.vehicle.decode(_VEHICLE, "replace"))
     rows: list[tuple[str, object]] = [
         (say("line"), line),
         (say("direction"), direction),
-        (say("vehicle"), harmless(report.vehicle.decode(_VEHICLE, "replace"))),
-        (say("run"), report.number),
-        (say("began"), when(report.began_s)),
-        (say("ended"), when(report.ended_s)),
-        *((word.lower(), count) for word, count in class_rows(counts)),
+        (say("run"), say("{number} of vehicle {vehicle}", number=report.number, vehicle=vehicle)),
+        (say("time"), f"{when(report.began_s)[:16]}–{when(report.ended_s)[11:16]}"),
+        *((word, count) for word, count in class_rows(counts)),
         (say("all riders"), counts.total),
         (say("of them free"), counts.free),
         (say("fares, yuan"), yuan(counts.amount_fen)),

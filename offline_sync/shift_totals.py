@@ -13,7 +13,7 @@ from pos_terminal.errors import JournalDamaged
 from pos_terminal.sale import REFUND_PROFILE, SaleState
 from pos_terminal.shift import LISTED, Item, Tally, Totals, Unfinished, Unsynced
 
-PIECE: Final = 500
+PIECE: Final = 250
 """Entries that are read at a time: between two pieces a tap gets its turn."""
 
 

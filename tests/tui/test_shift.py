@@ -164,8 +164,8 @@ def test_reports_and_receipts_go_to_the_printer_of_the_settings(world: World) ->
     roll.unlink()
     done = world.call("pos", "receipt", number, "--terminal", "till", "--lang", "zh", "--print")
     assert done.code == 0
-    assert "第二联" not in done.out
-    assert "第二联（重打印）" in printed(roll)
+    assert "副本" not in done.out
+    assert "副本（重打印）" in printed(roll)
     assert "12.50 元" in printed(roll)
     assert printed(roll).startswith("\x1b@\x1c&")
 

@@ -152,13 +152,13 @@ class BusFace(Behind):
                 self._inspect,
             ),
             self._command(
-                ("drive", "收费"),
+                ("drive", "返回收费", "收费"),
                 lambda: say("drive"),
                 lambda: say("Take fares again: after an inspection, or what was out of service."),
                 self._drive,
             ),
             self._command(
-                ("upload", "回场"),
+                ("upload", "上传", "回场"),
                 lambda: say("upload"),
                 lambda: say("Depot: send all that waits, fetch lists and orders."),
                 self._upload,

@@ -41,7 +41,7 @@ from tui.errors import EXPECTED, message
 from tui.plain.lines import Lines, unseen
 from tui.plain.standing import status_lines
 from tui.plain.tray import SIMULATED, card_word, tear_word
-from tui.text import LANGUAGES, harmless, say, set_language, told
+from tui.text import LANGUAGES, harmless, language, say, set_language, told
 
 HOLD_S: Final = 60.0
 """How long a command may hold back the lines after it."""
@@ -330,7 +330,7 @@ class Loop:
                 self._language,
             ),
             Command(
-                ("bell", "铃声"),
+                ("bell", "提示音"),
                 lambda: say("bell"),
                 lambda: say("Turn the bell off and on."),
                 self._bell,
@@ -373,8 +373,11 @@ class Loop:
         ]
 
     def _help(self, _rest: str) -> Iterable[str]:
+        other = 0 if language() == "zh" else 1  # the form has the name in this language
         return [
-            say("{form} ({name}): {help}", form=command.form(), name=command.names[1], help=command.help())
+            say(
+                "{form} ({name}): {help}", form=command.form(), name=command.names[other], help=command.help()
+            )
             for command in dict.fromkeys(self._commands.values())
         ]
 

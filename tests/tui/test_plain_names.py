@@ -1,6 +1,7 @@
 """What the help of the line mode shows can be typed: in both languages, the form begins with the command."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ Commands = Callable[[], list[Command]]
 
 def _without_a_terminal(kind: type) -> Commands:
     """A face's commands; none of them is run."""
-    face = object.__new__(kind)
+    face: Any = object.__new__(kind)
     loop = object.__new__(Loop)
     loop.playground = None
     return lambda: [*face.commands(), *loop._own_commands(), *loop._world_commands()]

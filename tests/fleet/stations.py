@@ -11,6 +11,7 @@ from firmware_bridge.link import CardLink, Reader, VirtualCard
 from firmware_bridge.virtual.in_process import InProcessReader
 from fleet.open import TerminalSession
 from fleet.station import Event, Station
+from hardwallet.messages import INS_PAY
 
 PATIENCE_S = 20.0
 E = TypeVar("E", bound=Event)
@@ -63,6 +64,24 @@ class Heard:
         """All of that kind so far."""
         with self.came:
             return [event for event in self.events if isinstance(event, kind)]
+
+
+class Slow:
+    """A card that stops before an instruction reaches it, until it is told to go on."""
+
+    def __init__(self, card: VirtualCard, instruction: int = INS_PAY) -> None:
+        self._card = card
+        self._instruction = instruction
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+        self.atr, self.reset = card.atr, card.reset
+        self.power_on, self.power_off = card.power_on, card.power_off
+
+    def execute(self, command: bytes) -> bytes:
+        if command[1] == self._instruction and not self.reached.is_set():
+            self.reached.set()
+            assert self.go_on.wait(PATIENCE_S)
+        return self._card.execute(command)
 
 
 @dataclass(slots=True)

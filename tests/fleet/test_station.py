@@ -1,6 +1,8 @@
 """A terminal at work behind a screen: what it tells in which order, what it takes, and what stops it."""
 
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -48,8 +50,10 @@ from pos_terminal.refund import Refund
 from pos_terminal.sale import SaleState
 from pos_terminal.tap import Outcome
 from pos_terminal.terminal import Fare
+from tests.conftest import REPOSITORY
 from tests.fleet.conftest import NOW
-from tests.fleet.stations import PATIENCE_S, Bench, Heard, PlainField, running, until
+from tests.fleet.stations import PATIENCE_S, Bench, Heard, PlainField, Slow, running, until
+from tests.offline_sync.test_journal_crash import can_mount
 
 PIN = "271828"
 TIER = 5
@@ -109,24 +113,6 @@ def at(session: TerminalSession, card: VirtualCard, tear: TearPlace = TearPlace.
         yield bench
 
 
-class Slow:
-    """A card that stops before an instruction reaches it, until it is told to go on."""
-
-    def __init__(self, card: VirtualCard, instruction: int = INS_PAY) -> None:
-        self._card = card
-        self._instruction = instruction
-        self.reached = threading.Event()
-        self.go_on = threading.Event()
-        self.atr, self.reset = card.atr, card.reset
-        self.power_on, self.power_off = card.power_on, card.power_off
-
-    def execute(self, command: bytes) -> bytes:
-        if command[1] == self._instruction and not self.reached.is_set():
-            self.reached.set()
-            assert self.go_on.wait(PATIENCE_S)
-        return self._card.execute(command)
-
-
 def tapped(bench: Bench) -> Done:
     """The card is laid down, asked, and taken away."""
     bench.reader.present()
@@ -164,6 +150,7 @@ def test_a_card_that_nobody_asked_for_is_asked_once_somebody_does(town: Town) ->
         assert till.station.want(Ask())
         assert till.heard.next(Asked).inquiry.balance_fen == 20_000
         until(lambda: till.station.want(Sell(100)))
+        assert not till.station._could_ask()
         till.reader.remove()
         till.heard.next(Removed)
         assert till.heard.of(Decided) == []  # never twice in one presence
@@ -589,6 +576,28 @@ def test_a_disk_that_is_full_in_mid_tap(town: Town, monkeypatch: pytest.MonkeyPa
         assert till.station.want(Sell(700))
         assert tapped(till).tap.recovered
         assert card.balance_fen == 20_000 - 700
+
+
+@pytest.mark.needs("unshare", "mount")
+def test_a_disk_that_is_really_full_in_mid_tap(tmp_path: Path) -> None:
+    if not can_mount():
+        pytest.skip("this user may not mount a file system")
+    small, other = tmp_path / "small", tmp_path / "other"
+    small.mkdir()
+    child = [sys.executable, "-m", "tests.fleet.full_disk", str(small), str(other)]
+    script = f'mount -t tmpfs -o size=30m none {small} && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *child],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    fault, in_sight, recovered, paid_fen = done.stdout.split()
+    assert fault == "journal_full"
+    assert (in_sight, recovered, paid_fen) == ("True", "True", "700")
 
 
 def test_a_full_disk_is_in_sight(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

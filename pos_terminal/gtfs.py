@@ -42,7 +42,7 @@ _READ: Final = (
     *_REQUIRED,
     *("stop_areas", "route_networks", "rider_categories", "fare_media", "feed_info", "translations"),
 )
-_AMOUNT: Final = re.compile(r"(\d{1,9})(?:\.(\d{1,8}))?")
+_AMOUNT: Final = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,8}))?")
 _MEDIA: Final = {"2": 0, "3": 1, "4": 2, "": 3, "0": 4, "1": 5}
 """Kinds of fare media, the one that is most like a card of ours first: transit card, bank card, phone, none
 named, none, paper."""

@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from fleet.open import TerminalSession
 from offline_sync.journal import SqliteJournal
 from offline_sync.shift_totals import TotalsCursor, shift_totals, unfinished, unsynced
-from pos_terminal.errors import ShiftNotOpen
+from pos_terminal.errors import ShiftDamaged, ShiftNotOpen
 from pos_terminal.shift import Shift, ShiftReport, Tally, Totals
 from pos_terminal.shift_store import ShiftBook
 from pos_terminal.terminal import Terminal
@@ -20,30 +20,41 @@ class ShiftDesk:
     """
 
     def __init__(
-        self, terminal: Terminal, journal: SqliteJournal, book: ShiftBook, *, required: bool = False
+        self,
+        terminal: Terminal,
+        journal: SqliteJournal,
+        book: ShiftBook | ShiftDamaged,
+        *,
+        required: bool = False,
     ) -> None:
-        """`required`: nothing is sold without an open shift."""
+        """`required`: nothing is sold without an open shift. A `book` that is damaged is told by whatever
+        needs it; the till sells all the same, unless `required`."""
         self._terminal = terminal
         self._journal = journal
-        self._book = book
+        self._found = book
         self._required = required
         self._turn = threading.RLock()
         self._cursor: tuple[int, TotalsCursor] | None = None  # with the number of its shift
 
     @property
     def current(self) -> Shift | None:
-        """The shift that goes on, or None."""
-        return self._book.current
+        """The shift that goes on, or None; None too while the book is damaged."""
+        return None if isinstance(self._found, ShiftDamaged) else self._found.current
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the book and what to do, or nothing."""
+        return str(self._found) if isinstance(self._found, ShiftDamaged) else ""
 
     @property
     def blind(self) -> bool:
         """Whether the drawer is counted before anybody is shown what it has to hold."""
-        return self._book.blind
+        return not isinstance(self._found, ShiftDamaged) and self._found.blind
 
     @property
     def torn(self) -> bool:
         """Whether the book's last line was cut off at the start: a power cut before it was confirmed."""
-        return self._book.torn
+        return not isinstance(self._found, ShiftDamaged) and self._found.torn
 
     def require_open(self) -> None:
         """Raises ShiftNotOpen when this terminal sells in shifts only, and none is open."""
@@ -95,6 +106,12 @@ class ShiftDesk:
         """The Z report of the shift with that number."""
         return self._book.closed(number)
 
+    @property
+    def _book(self) -> ShiftBook:
+        if isinstance(self._found, ShiftDamaged):
+            raise ShiftDamaged(str(self._found))
+        return self._found
+
     def _totals(self) -> Totals:
         shift = self._book.current
         if shift is None:
@@ -111,10 +128,18 @@ class ShiftDesk:
 
 @contextmanager
 def open_desk(session: TerminalSession) -> Iterator[ShiftDesk]:
-    """The shifts of an open terminal, by its settings. Raises StoreBusy, StoreFailed, ShiftError."""
-    settings = session.folder.settings
-    with ShiftBook(session.folder.path, blind=settings.shift.blind_count) as book:
-        yield ShiftDesk(session.terminal, session.journal, book, required=settings.shift.required)
+    """The shifts of an open terminal, by its settings. A book that is damaged is told by the desk.
+
+    Raises StoreBusy, StoreFailed, ShiftFailed.
+    """
+    settings = session.folder.settings.shift
+    with ExitStack() as held:
+        book: ShiftBook | ShiftDamaged
+        try:
+            book = held.enter_context(ShiftBook(session.folder.path, blind=settings.blind_count))
+        except ShiftDamaged as damage:
+            book = damage
+        yield ShiftDesk(session.terminal, session.journal, book, required=settings.required)
 
 
 def require_shift(session: TerminalSession) -> None:

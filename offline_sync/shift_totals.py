@@ -43,7 +43,7 @@ class TotalsCursor:
                 break
             for entry in entries:
                 self._take(entry)
-            self._last = entries[-1].index
+                self._last = entry.index  # one by one: what fails in the middle is not counted twice
         return self._result()
 
     def _result(self) -> Totals:

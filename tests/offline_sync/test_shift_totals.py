@@ -12,6 +12,7 @@ from hardwallet.records import RETAIL
 from offline_sync import shift_totals as module
 from offline_sync.journal import Rejected, SqliteJournal
 from offline_sync.shift_totals import TotalsCursor, shift_totals, unfinished, unsynced
+from pos_terminal.errors import JournalFailed
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.shift import LISTED, Tally
 from tests.offline_sync.factory import NOW, Card, Scheme, Terminal, journal_of
@@ -136,6 +137,26 @@ def test_a_cursor_reads_what_is_new_and_no_more(
     assert read == list(range(1, till.journal.head()[0] + 1))
     monkeypatch.undo()
     assert cursor.totals() == till.all()
+
+
+def test_a_journal_that_fails_in_the_middle_is_read_on_from_there(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = till.open(300)
+    begin = till.journal.head()[0]
+    till.pay(till.open(1_000))
+    till.end(late, SaleState.GIVEN_UP)  # its amount stands before the shift: the journal is asked for it
+    cursor = TotalsCursor(till.journal, begin)
+
+    def failing(_: bytes) -> Any:
+        raise JournalFailed("a write did not reach the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.journal, "sale", failing)
+        with pytest.raises(JournalFailed):
+            cursor.totals()
+    totals = cursor.totals()
+    assert (totals.granted, totals.given_up) == (Tally(1, 1_000), Tally(1, 300))
 
 
 def test_two_shifts_have_every_entry_once(till: Till) -> None:

@@ -134,6 +134,14 @@ def test_a_damaged_book_is_told_and_sales_go_on(world: World) -> None:
     done = shift(world, "x")
     assert done.code == 1
     assert "is damaged" in done.err
+    for words in (["open", "0"], ["close", "0"], ["list"], ["in", "1", "--reason", "x"]):
+        refused = shift(world, *words, "--json")
+        assert (refused.code, refused.error["kind"]) == (1, "shift_damaged")
+    assert world.pay("1.00").code == 0
+    settings(world, shift={"required": True})
+    assert world.pay("1.00").error["kind"] == "shift_damaged"
+    book.rename(book.with_name("shifts.damaged"))
+    assert shift(world, "open", "0", "--who", "Li").code == 0
     assert world.pay("1.00").code == 0
 
 

@@ -62,6 +62,7 @@ class Jobs:
         self.printer = settings.uri
         """Where slips go; may be changed for this run. Empty: nowhere yet."""
         self.columns = settings.columns
+        self.heading = settings.heading
         self._printed: deque[bytes] = deque(maxlen=PRINTED_KEPT)
 
     def walk(self, show: Show, search: Search | None, status: Status) -> Walk:
@@ -83,11 +84,13 @@ class Jobs:
 
     def receipt_text(self, record: Record, state: SaleState) -> str:
         """A receipt as it would be printed, in the language of now."""
-        return receipt(record, state, language(), LOCAL_ZONE, width=self.columns)
+        return receipt(record, state, language(), LOCAL_ZONE, width=self.columns, heading=self.heading)
 
     def report_text(self, report: ShiftReport) -> str:
         """An X or Z report as it would be printed, in the language of now."""
-        return shift_report(report, self._terminal, language(), LOCAL_ZONE, width=self.columns)
+        return shift_report(
+            report, self._terminal, language(), LOCAL_ZONE, width=self.columns, heading=self.heading
+        )
 
     def is_copy(self, record: Record) -> bool:
         """Whether this run has printed it before."""
@@ -97,7 +100,7 @@ class Jobs:
         """Prints a receipt; what to say of it. `again`: it is marked as a copy, as it is when this run has
         printed it before. Raises PrinterError, BadPrinterUri: then it can be printed again."""
         again = again or self.is_copy(record)
-        self._print(receipt_lines(record, state, language(), LOCAL_ZONE, self.columns, again))
+        self._print(receipt_lines(record, state, language(), LOCAL_ZONE, self.columns, again, self.heading))
         self._printed.append(record.body)
         if again:
             return lambda: say("Receipt {number} is printed, marked as a copy.", number=record.transaction)
@@ -105,7 +108,9 @@ class Jobs:
 
     def print_report(self, report: ShiftReport, *, again: bool = False) -> Callable[[], str]:
         """Prints an X or Z report; what to say of it. Raises as print_receipt."""
-        self._print(shift_lines(report, self._terminal, language(), LOCAL_ZONE, self.columns, again))
+        self._print(
+            shift_lines(report, self._terminal, language(), LOCAL_ZONE, self.columns, again, self.heading)
+        )
         return lambda: say("The report is printed.")
 
     def choose_printer(self, uri: str) -> None:

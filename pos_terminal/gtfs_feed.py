@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, cast
 
 from pos_terminal.errors import FaresRefused
 
@@ -64,19 +64,22 @@ class Bounds:
         return special.get(name, self.rows)
 
 
-@dataclass(frozen=True, slots=True)
 class Row:
     """One row: its file and line, and its fields by column, without the spaces around them."""
 
-    place: str
-    fields: dict[str, str]
+    __slots__ = ("fields", "file", "line")
+
+    def __init__(self, file: str, line: int, fields: dict[str, str]) -> None:
+        self.file = file
+        self.line = line
+        self.fields = fields
 
     def __getitem__(self, column: str) -> str:
         return self.fields.get(column, "")
 
     def refuse(self, what: str) -> FaresRefused:
         """To be raised."""
-        return FaresRefused(f"{self.place}: {what}")
+        return FaresRefused(f"{self.file}, line {self.line}: {what}")
 
     def need(self, column: str) -> str:
         """A field that must not be empty. Raises FaresRefused."""
@@ -210,10 +213,10 @@ class Feed:
                     )
                 if not fields:
                     continue
-                here = f"{place}, line {reader.line_num}"
+                row = Row(place, reader.line_num, dict(zip(header, map(str.strip, fields), strict=False)))
                 if len(fields) != len(header):
-                    raise FaresRefused(f"{here}: {len(fields)} fields where the header has {len(header)}")
-                yield Row(here, dict(zip(header, (field.strip() for field in fields), strict=True)))
+                    raise row.refuse(f"{len(fields)} fields where the header has {len(header)}")
+                yield row
         except csv.Error as error:
             raise FaresRefused(f"{place}, line {reader.line_num}: {error}") from None
 
@@ -236,7 +239,7 @@ class Feed:
             raise self._above(f"{name}.txt has {info.file_size} bytes", self._bounds.file_bytes)
         number = left = 0
         try:
-            with self._zip.open(info) as member:
+            with self._zip.open(info) as packed, io.BufferedReader(_raw(packed), _STEP_BYTES) as member:
                 while line := member.readline(self._bounds.line_bytes + 1):
                     number += 1
                     left += len(line)
@@ -261,3 +264,8 @@ class Feed:
         self._done += count
         self._progress(self._done, max(self.all_bytes, self._done))
         return 0
+
+
+def _raw(member: IO[bytes]) -> io.RawIOBase:
+    """A file of the zip, for a buffer that finds its lines."""
+    return cast("io.RawIOBase", member)

@@ -48,7 +48,7 @@ from fleet.station_events import (
     Unwanted,
     Waiting,
 )
-from fleet.uplink import Pace, Sender, Uplink
+from fleet.uplink import DEFECT, Pace, Sender, Uplink
 from hardwallet.errors import WalletError
 from hardwallet.session import WalletSession
 from pos_terminal import charges
@@ -176,6 +176,7 @@ class Station:
         self._retry_s = _RETRY_S
         self._nudged = False
         self._dirty = False
+        self._look_at_s = stopwatch()
         self._to_end: list[tuple[Charge, str]] = []
         self._standing = Standing(session)
         self._standing.refresh_sales()
@@ -404,7 +405,7 @@ class Station:
         with self._changed:
             self._tapping = False
             self._drop()
-        self._post(Fault("internal", f"this program has a defect ({type(error).__name__}); start it again"))
+        self._post(Fault("internal", DEFECT.format(type(error).__name__)))
         self._pause()
 
     def _pause(self) -> None:
@@ -524,29 +525,36 @@ class Station:
     # ------------------------------------------------------------------------------------- the clerk's thread
 
     def _keep(self) -> None:
-        next_look_s = self._stopwatch()
         while not self._closing:
-            with self._changed:
-                wait_s = self._idle_s(next_look_s)
-                if wait_s > 0.0:
-                    self._changed.wait(wait_s)
-                cancel = self._nudged and self._lying and self._could_ask()
-                self._nudged = False
-                looking = self._stopwatch() >= next_look_s + (0.0 if self._dirty else _MINUTE_S)
-                if looking:
-                    self._dirty = False
-            if cancel:
-                self._field.reader.cancel()
-            self._end_dropped()
-            if looking and not self._closing:
-                self._tell_status()
-                next_look_s = self._stopwatch() + STATUS_GAP_S
+            try:
+                self._keep_once()
+            except Exception as error:  # noqa: BLE001 - nobody else wakes the reader
+                self._post(Fault("internal", DEFECT.format(type(error).__name__)))
+                self._look_at_s = self._stopwatch() + _MINUTE_S
 
-    def _idle_s(self, next_look_s: float) -> float:
+    def _keep_once(self) -> None:
+        """Sleep until there is something to do, and do it."""
+        with self._changed:
+            wait_s = self._idle_s()
+            if wait_s > 0.0:
+                self._changed.wait(wait_s)
+            cancel = self._nudged and self._lying and self._could_ask()
+            self._nudged = False
+            looking = self._stopwatch() >= self._look_at_s + (0.0 if self._dirty else _MINUTE_S)
+            if looking:
+                self._dirty = False
+        if cancel:
+            self._field.reader.cancel()
+        self._end_dropped()
+        if looking and not self._closing:
+            self._tell_status()
+            self._look_at_s = self._stopwatch() + STATUS_GAP_S
+
+    def _idle_s(self) -> float:
         """How long the clerk has nothing to do: what has changed is looked at soon, all else in a minute."""
         if self._closing or self._nudged or self._to_end:
             return 0.0
-        return next_look_s + (0.0 if self._dirty else _MINUTE_S) - self._stopwatch()
+        return self._look_at_s + (0.0 if self._dirty else _MINUTE_S) - self._stopwatch()
 
     def _end_dropped(self) -> None:
         """Sales that nobody asks for any more."""

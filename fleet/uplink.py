@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from offline_sync.gateway import Gateway, Progress
 
 OFF: Final = "the network is switched off at this terminal"
+DEFECT: Final = "this program has a defect ({}); start it again"
 NO_CLEARING: Final = "this terminal's settings name no clearing; export to a file instead"
 
 
@@ -219,7 +220,7 @@ class Sender:
 
     def _try(self, *, forced: bool) -> None:
         if not self._usable():
-            self._post(SendFailed(self.reason))
+            self._post(SendFailed(self.reason or NO_CLEARING))
             return
         new_at, self._new_at = self._new_at, None
         try:
@@ -233,7 +234,10 @@ class Sender:
                 self._rest()
             self._told()
         except (SyncError, WalletError, TerminalError) as error:
-            self._failed(error, forced=forced)
+            answered = isinstance(error, ClearingRefused) or not isinstance(error, GatewayError)
+            self._failed(str(error), answered=answered, forced=forced)
+        except Exception as error:  # noqa: BLE001 - a thread that died unseen would never send again
+            self._failed(DEFECT.format(type(error).__name__), answered=False, forced=forced)
 
     def _exchange(self, *, forced: bool) -> None:
         """Send what waits; now and then ask for what was lost, and for what operators published."""
@@ -284,15 +288,14 @@ class Sender:
         if self._closing or not self._usable():
             raise _Interrupted
 
-    def _failed(self, error: Exception, *, forced: bool) -> None:
-        """Clearing that refuses is there all the same."""
+    def _failed(self, sentence: str, *, answered: bool, forced: bool) -> None:
+        """Clearing that refuses, and answers so, is there all the same."""
         from offline_sync.gateway import Backoff
 
-        sentence, pace = str(error), self._pace
+        pace = self._pace
         self._failures += 1
         backoff = Backoff(first_s=pace.retry_s, longest_s=pace.longest_retry_s)
         self._try_at = self._stopwatch() + backoff.wait_s(min(self._failures, 30), self._entropy)
-        answered = isinstance(error, ClearingRefused) or not isinstance(error, GatewayError)
         self._is(Network.ONLINE if answered else Network.OFFLINE, sentence)
         if forced or sentence != self._last_failure:
             self._last_failure = sentence

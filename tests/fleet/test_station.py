@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -403,6 +403,48 @@ def test_nothing_waits_for_a_card_that_is_slow(town: Town) -> None:
         with pytest.raises(SaleOpen):
             till.station.give_up("in mid-tap")
         slow.go_on.set()
+        assert till.heard.next(Done).tap.granted
+
+
+def promptly(*calls: Callable[[], object]) -> None:
+    """They return, whatever else is under way."""
+    done = threading.Event()
+
+    def call() -> None:
+        for one in calls:
+            one()
+        done.set()
+
+    threading.Thread(target=call, daemon=True).start()
+    assert done.wait(PATIENCE_S)
+
+
+def test_nothing_waits_for_a_disk_that_is_slow(town: Town) -> None:
+    session = town.till()
+    with at(session, town.card().card) as till:
+        till.station.want(Sell(700))
+        with session.journal._mutex:  # as if a write were under way
+            till.reader.present()
+            till.heard.next(CardSeen)
+            station = till.station
+            promptly(
+                *(lambda: station.want(None), station.status, lambda: station.enter_pin(PIN)),
+                *(station.forward, lambda: station.set_network(False), lambda: station.note_health("a", "b")),
+            )
+        assert till.heard.next(Done).tap.granted
+
+
+def test_a_defect_of_the_clerk_is_told_and_it_goes_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = town.card(80_000, PIN)
+    with at(town.till(), card.card) as till:
+        with monkeypatch.context() as broken:
+            broken.setattr(till.station, "_look", lambda: 1 // 0)
+            till.station.note_health("reader_back", "look at the status")
+            assert "ZeroDivisionError" in till.heard.next(Fault).sentence
+        till.station.want(Sell(40_000))
+        till.reader.present()
+        till.heard.next(Done)
+        till.station.enter_pin(PIN)  # the clerk wakes the reader
         assert till.heard.next(Done).tap.granted
 
 

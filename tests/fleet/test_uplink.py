@@ -2,6 +2,7 @@
 
 import random
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from offline_sync.clearing.service import application
 from offline_sync.errors import ClearingFailed
 from pos_terminal.tap import Outcome
 from tests.fleet.conftest import NOW
-from tests.fleet.stations import Bench, running, until
+from tests.fleet.stations import PATIENCE_S, Bench, running, until
 from tests.offline_sync.asking import InProcess
 
 EAGER = Pace(0.0, send_after_s=0.0, fetch_every_s=1000.0, retry_s=0.01, longest_retry_s=0.02)
@@ -213,6 +214,42 @@ def test_a_date_that_is_none_tells_nothing(place: Place) -> None:
             with pytest.raises(ClearingFailed):
                 gateway.client.health()
             assert gateway.clock_offset_s is None
+
+
+class Stuck(httpx.BaseTransport):
+    """A network that takes everything and never answers, until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.let_go = threading.Event()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.set()
+        assert self.let_go.wait(PATIENCE_S)
+        raise httpx.ReadTimeout("never answered")
+
+
+def test_nothing_waits_for_a_network_that_is_stuck(place: Place) -> None:
+    stuck = Stuck()
+    uplink = Uplink("http://clearing", transport=stuck)
+    with running(place.till, place.card.card, uplink=uplink, pace=EAGER) as bench:
+        assert stuck.asked.wait(PATIENCE_S)
+        bench.station.forward()
+        bench.station.set_network(False)
+        bench.station.set_network(True)
+        place.pay(bench)
+        until(lambda: bench.station.status().waiting_fen == 700)
+        bench.station.close(0.05)  # does not wait for it for ever
+        stuck.let_go.set()
+
+
+def test_a_defect_in_sending_is_told_and_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(place.till, place.card.card, uplink=place.uplink(), pace=EAGER) as bench:
+        with monkeypatch.context() as broken:
+            broken.setattr(place.till.journal, "acknowledged", lambda: 1 // 0)
+            bench.station.forward()
+            assert "ZeroDivisionError" in bench.heard.next(SendFailed).sentence
+        bench.heard.next(StatusChanged, lambda event: event.status.network is Network.ONLINE)
 
 
 def test_closing_ends_an_upload_between_two_batches(place: Place) -> None:

@@ -66,7 +66,8 @@ class Printer(Protocol):
         """Its name."""
 
     def print(self, content: bytes) -> None:
-        """Print a slip (pos_terminal.escpos.encode). Raises PrinterError; then it can be tried again."""
+        """Print a slip (pos_terminal.escpos.encode), up to 4 MiB. Raises PrinterError; then it can be tried
+        again."""
 
 
 def open_printer(uri: str, waits: Waits | None = None) -> Printer:
@@ -139,7 +140,7 @@ class FilePrinter:
     waits: Waits
 
     def print(self, content: bytes) -> None:
-        """See Printer."""
+        """Print a slip of up to 4 MiB. Raises PrinterAway, PrinterStuck."""
         _want_size(content)
         flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         if not self.path.startswith("/dev/"):  # the device of a printer that is off is not made as a file
@@ -199,7 +200,7 @@ class TcpPrinter:
     waits: Waits
 
     def print(self, content: bytes) -> None:
-        """See Printer."""
+        """Print a slip of up to 4 MiB. Raises PrinterAway, PrinterStuck, PrinterNotReady."""
         _want_size(content)
         with self._connect() as connection:
             connection.setblocking(False)
@@ -293,7 +294,7 @@ class SerialPrinter:
     waits: Waits
 
     def print(self, content: bytes) -> None:
-        """See Printer."""
+        """Print a slip of up to 4 MiB. Raises PrinterAway, PrinterStuck, PrinterNotReady."""
         _want_size(content)
         # At 10 bits a byte, and half as much again.
         write_s = self.waits.write_s + len(content) * 15 / self.baud

@@ -48,7 +48,7 @@ from fleet.station_events import (
     Unwanted,
     Waiting,
 )
-from fleet.uplink import DEFECT, Pace, Sender, Uplink
+from fleet.uplink import Pace, Sender, Uplink, defect
 from hardwallet.errors import WalletError
 from hardwallet.session import WalletSession
 from pos_terminal import charges
@@ -405,7 +405,7 @@ class Station:
         with self._changed:
             self._tapping = False
             self._drop()
-        self._post(Fault("internal", DEFECT.format(type(error).__name__)))
+        self._post(Fault("internal", defect(error)))
         self._pause()
 
     def _pause(self) -> None:
@@ -529,7 +529,7 @@ class Station:
             try:
                 self._keep_once()
             except Exception as error:  # noqa: BLE001 - nobody else wakes the reader
-                self._post(Fault("internal", DEFECT.format(type(error).__name__)))
+                self._post(Fault("internal", defect(error)))
                 self._look_at_s = self._stopwatch() + _MINUTE_S
 
     def _keep_once(self) -> None:

@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from offline_sync.gateway import Gateway, Progress
 
 OFF: Final = "the network is switched off at this terminal"
-DEFECT: Final = "this program has a defect ({}); start it again"
 NO_CLEARING: Final = "this terminal's settings name no clearing; export to a file instead"
+
+
+def defect(error: Exception) -> str:
+    """A defect of this program, told without its insides."""
+    name = type(error).__name__
+    return f"this program has a defect ({name}); start it again"
 
 
 class Uplink:
@@ -237,7 +242,7 @@ class Sender:
             answered = isinstance(error, ClearingRefused) or not isinstance(error, GatewayError)
             self._failed(str(error), answered=answered, forced=forced)
         except Exception as error:  # noqa: BLE001 - a thread that died unseen would never send again
-            self._failed(DEFECT.format(type(error).__name__), answered=False, forced=forced)
+            self._failed(defect(error), answered=False, forced=forced)
 
     def _exchange(self, *, forced: bool) -> None:
         """Send what waits; now and then ask for what was lost, and for what operators published."""

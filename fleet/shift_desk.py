@@ -58,8 +58,10 @@ class ShiftDesk:
 
     def require_open(self) -> None:
         """Raises ShiftNotOpen when this terminal sells in shifts only, and none is open."""
-        if self._required and self._book.current is None:
-            raise ShiftNotOpen("no shift is open, and this terminal sells in shifts only; open one first")
+        if self._required and self.current is None:
+            raise ShiftNotOpen(
+                self.damage or "no shift is open, and this terminal sells in shifts only; open one first"
+            )
 
     def open(self, float_fen: int, who: str) -> Shift:
         """A new shift with `float_fen` in the drawer."""

@@ -42,8 +42,10 @@ _AROUND: Final = {
 
 
 def encode(lines: Iterable[Line]) -> bytes:
-    """What a printer has to be sent to print the lines on a slip of its own, and cut it off: for each line its
-    text and up to 13 bytes, and 11 besides."""
+    """What a printer has to be sent to print the lines on a slip of its own, and cut it off.
+
+    For each line its text and up to 13 bytes; 11 besides.
+    """
     parts = [INITIALIZE, CHINESE]
     for line in lines:
         begin, end = _AROUND[line.style]

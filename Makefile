@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 
 BIN := .venv/bin
 
-.PHONY: help setup setup-tests demo test sweeps check format mutants bench reference openapi pins clean
+.PHONY: help setup setup-tests demo test sweeps check format mutants bench pictures words reference openapi pins clean
 
 help: ## lists the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,13 @@ mutants: setup-tests ## breaks the money rules one by one; the tests have to not
 
 bench: setup ## runs the benchmarks, prints the table, writes bench.json
 	$(BIN)/python -m benchmarks
+
+pictures: setup ## draws README's pictures of the screens from the running programs
+	$(BIN)/python -m scripts.pictures
+
+words: setup ## brings the catalogues up to date with the source, then says what lacks a translation
+	$(BIN)/python -m scripts.words update
+	$(BIN)/python -m scripts.words check
 
 reference: setup ## builds the API reference, build/reference/index.html; needs no network
 	$(BIN)/python -m scripts.reference

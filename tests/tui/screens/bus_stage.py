@@ -82,7 +82,7 @@ class Driver:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
-        await self.pilot.pause()
+        await self.settle()
 
     async def see(self, *texts: str) -> None:
         """Waits until all of it is on the screen."""
@@ -101,14 +101,14 @@ class Driver:
     async def settle(self) -> None:
         """All errands are done, and all that they changed is drawn."""
         done = threading.Event()
-        self.app.errands.hand(done.set)
+        self.app.errands.hand(lambda: self.app.call_later(done.set))
         await until(self.pilot, done.is_set, "the errands")
         await until(self.pilot, lambda: self.screen._listing is None, "the lists")
 
     async def running(self) -> None:
         """A run is under way."""
+        await self.settle()
         await until(self.pilot, lambda: self.app.driving.sight is not None, "a run")
-        await self.pilot.pause()
 
 
 def fares_file(folder: Path, text: str) -> Path:

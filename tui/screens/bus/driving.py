@@ -129,6 +129,19 @@ class Driving:
 
     def _take_up(self, setup: Setup) -> None:
         try:
+            self._read(setup)
+            run = self._opened().run
+            if run is not None:
+                self.line, self.direction = run.line, run.direction
+                self.news = lambda: say("The run that was open goes on.")
+                self._drive()
+            elif setup.begin:
+                self._begin()
+        finally:
+            self._opening = None
+
+    def _read(self, setup: Setup) -> None:
+        try:
             network = setup.read(self._tell_reading)
             self._runs = self._open.enter_context(open_runs(self._session, network))
             self._choose(setup.line, setup.direction)
@@ -136,15 +149,6 @@ class Driving:
             reason = error
             self._refused = lambda: errors.message(reason)
             raise
-        finally:
-            self._opening = None
-        run = self._runs.run
-        if run is not None:
-            self.line, self.direction = run.line, run.direction
-            self.news = lambda: say("The run that was open goes on.")
-            self._drive()
-        elif setup.begin:
-            self._begin()
 
     def _choose(self, line: str, direction: str) -> None:
         """The line and direction to begin with: those of these ids, else the first. Raises NoSuchFare."""

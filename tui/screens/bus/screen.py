@@ -157,6 +157,10 @@ class BusScreen(StationScreen):
 
     # ------------------------------------------------------------------ what is shown
 
+    def on_mount(self) -> None:
+        """What was done before there was a screen is shown too."""
+        self.call_after_refresh(self.told)
+
     def on_resize(self, event: events.Resize) -> None:
         """A wide window has a place for the riders and the stops."""
         self.set_class(event.size.width >= WIDE, "-wide")

@@ -8,6 +8,8 @@ import pytest
 
 from fleet.shift_desk import ShiftDesk
 from hardwallet import keys
+from offline_sync.journal import SqliteJournal
+from offline_sync.shift_totals import TotalsCursor
 from pos_terminal.errors import ClockWrong, JournalFailed, ShiftFailed, ShiftNotOpen
 from pos_terminal.refund import Refund, refund
 from pos_terminal.sale import SaleState
@@ -110,6 +112,28 @@ def test_a_shift_has_what_was_sold_in_it_and_what_lies_between_is_told(till: Til
     z = till.desk.close(0, "", "", "Li")
     assert z.totals.granted == Tally(1, 400)
     assert till.desk.open(0, "Li").outside == Tally()
+
+
+def test_a_reading_costs_what_is_new(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An X report late in a long day reads no entry that the one before has read."""
+    begun: list[int] = []
+
+    class Watched(TotalsCursor):
+        def __init__(self, journal: SqliteJournal, first: int) -> None:
+            begun.append(first)
+            super().__init__(journal, first)
+
+    monkeypatch.setattr("fleet.shift_desk.TotalsCursor", Watched)
+    till.desk.open(0, "Li")
+    for amount_fen in (100, 50):
+        till.sell(amount_fen)
+        till.desk.read()
+    assert till.desk.close(0, "", "", "Li").totals.granted == Tally(2, 150)
+    middle = journal_of(till.shop).head()[0]
+    till.desk.open(0, "Li")
+    till.sell(20)
+    assert till.desk.read().totals.granted == Tally(1, 20)
+    assert begun == [0, middle]
 
 
 def test_it_goes_on_after_a_restart(till: Till) -> None:

@@ -259,6 +259,23 @@ def test_limits_are_read(folder: Path) -> None:
     assert open_terminal(folder).limits == TerminalLimits(1, 2, 3.5, 4, 5, 6, 7, 8)
 
 
+def test_settings_from_before_shifts_and_printers_stay_good(folder: Path) -> None:
+    settings = json.loads((folder / SETTINGS).read_text())
+    for name in ("shift", "printer"):
+        settings.pop(name)
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    opened = open_terminal(folder).settings
+    assert (opened.shift.required, opened.shift.blind_count) == (False, False)
+    assert (opened.printer.uri, opened.printer.columns, opened.printer.heading) == ("", 32, "")
+
+
+def test_the_shift_and_the_printer_of_the_settings(folder: Path) -> None:
+    change_settings(folder, shift={"blind_count": True}, printer={"uri": "tcp:10.0.0.9", "columns": 48})
+    opened = open_terminal(folder).settings
+    assert (opened.shift.required, opened.shift.blind_count) == (False, True)
+    assert (opened.printer.uri, opened.printer.columns) == ("tcp:10.0.0.9", 48)
+
+
 def test_settings_and_limits_name_the_same_things() -> None:
     assert set(LimitSettings.__struct_fields__) == set(TerminalLimits.__slots__)
     assert TerminalLimits() == TerminalLimits(
@@ -287,6 +304,10 @@ def test_settings_and_limits_name_the_same_things() -> None:
         ({"limits": {"denylist_tighten_s": -1}}, "denylist_tighten_s"),
         ({"limits": {"denylist_stop_s": "never"}}, "denylist_stop_s"),
         ({"limits": {"stale_single_fen": -1}}, "stale_single_fen"),
+        ({"printer": {"columns": 40}}, "columns"),
+        ({"printer": {"heading": "x" * 101}}, "heading"),
+        ({"shift": {"blind": True}}, "blind"),
+        ({"shift": {"required": 1}}, "required"),
     ],
 )
 def test_settings_that_make_no_sense(folder: Path, changes: dict[str, object], words: str) -> None:

@@ -12,7 +12,7 @@ from pos_terminal.limits import TerminalLimits
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.visit import Outcome, Tap
 from tests.tui.screens.stage import NOON_S, FakeStation
-from tui.screens.cashier.desk import Desk
+from tui.screens.cashier.desk import Desk, Phase
 
 CARD = bytes.fromhex("0000010100000007")
 OTHER = bytes.fromhex("0000010100000008")
@@ -89,11 +89,11 @@ class Counter:
     """A desk, and the station behind it."""
 
     def __init__(self) -> None:
+        self.stored_fen = 0
         session = SimpleNamespace(
             terminal=SimpleNamespace(limits=TerminalLimits()),
             journal=SimpleNamespace(waiting_fen=lambda: self.stored_fen),
         )
-        self.stored_fen = 0
         self.shifts = FakeShifts()
         self.station = FakeStation(session, None, lambda _event: None)
         self.desk = Desk(cast("Any", self.station), cast("Any", session), cast("Any", self.shifts))
@@ -112,6 +112,11 @@ class Counter:
         """A card comes and the tap ends like that."""
         wanted = task or self.station.task or Sell(1250)
         self.told(Waiting(wanted), CardSeen(wanted), Decided(wanted, tap), Done(wanted, tap))
+
+    @property
+    def phase(self) -> Phase:
+        """What the till is doing."""
+        return self.desk.phase
 
     @property
     def wanted(self) -> list[Task | None]:

@@ -10,14 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from firmware_bridge.virtual.in_process import InProcessReader
 from fleet.clearing_child import ClearingProcess
-from fleet.open import TerminalSession, system_clock
+from fleet.open import TerminalSession, open_operator_client, system_clock
 from fleet.station import Field
 from fleet.tray import Hand, HandledCard, Tear, TearPlace, WatchedField
 from fleet.uplink import Uplink
@@ -49,6 +49,7 @@ _CLONE_FEN: Final = 100
 _RIDER_FEN: Final = 20_000
 _RIDERS: Final = (Rider.ADULT, Rider.ADULT, Rider.STUDENT, Rider.ADULT, Rider.SENIOR)
 _RIDER_LEAVES_S: Final = 0.03
+_TURN_S: Final = 0.2
 _VEHICLE: Final = "B042"
 _MARKET: Final = "market"
 _STARTING: Final = "the simulated clearing is starting"
@@ -96,6 +97,7 @@ class Playground:
         self.field: Field = WatchedField(self._reader, self._hand.visited)
         self._changed = threading.Condition()
         self._closing = False
+        self._issuing = threading.Lock()  # the scheme's folder has one user at a time
         self._riders_a_second = 0.0
         self._riders: list[HandledCard] = []
         self._pause = pause
@@ -142,10 +144,20 @@ class Playground:
         while self._wait_for_a_turn():
             if not self._hand.free:
                 continue
-            if len(self._riders) < MOST_RIDERS:
+            self._invite()
+            if self._riders:
+                self._hand.lay(self._riders[turn % len(self._riders)], _RIDER_LEAVES_S)
+                turn += 1
+
+    def _invite(self) -> None:
+        """One rider more, as long as there are not enough. While clearing starts, it has the scheme."""
+        if len(self._riders) < MOST_RIDERS and self._issuing.acquire(timeout=_TURN_S):
+            try:
                 self._riders.append(HandledCard(self._new_rider(len(self._riders)), Tear()))
-            self._hand.lay(self._riders[turn % len(self._riders)], _RIDER_LEAVES_S)
-            turn += 1
+                if len(self._riders) == MOST_RIDERS:
+                    self._tell_loads(self.uplink.url)
+            finally:
+                self._issuing.release()
 
     def _wait_for_a_turn(self) -> bool:
         """False when everything ends."""
@@ -181,21 +193,45 @@ class Playground:
     def _run_clearing(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._closing, self._start_after_s)
-            if self._closing:
-                return
-            self._clearing = ClearingProcess(self._world.scheme_folder, self._world.clock, quiet=True)
+        with self._issuing:
+            with self._changed:
+                if self._closing:
+                    return
+                self._clearing = ClearingProcess(self._world.scheme_folder, self._world.clock, quiet=True)
+            self._reach_clearing(self._clearing)
+
+    def _reach_clearing(self, clearing: ClearingProcess) -> None:
         try:
-            url = self._clearing.url()
-            self._hand_over(url)
+            url = clearing.url()
+            self._tell_market(url)
             self.uplink.reach(url)
         except (SyncError, ValueError):  # it ended, or its output was closed by `close`
             self.uplink.reach("", _NONE)
 
-    def _hand_over(self, url: str) -> None:
+    def _tell_market(self, url: str) -> None:
         """The market's journal, by which clearing finds the copy. Raises GatewayError."""
         gateway = Uplink(url, entropy=self._world.entropy).gateway(self._world.terminals[_MARKET].session)
         with gateway:
             gateway.send()
+
+    def _tell_loads(self, url: str) -> None:
+        """What was loaded onto riders' cards since clearing started. Without a network it stays untold: what
+        they pay arrives all the same."""
+        from offline_sync.surface import HandedOrder, LoadReceipt
+
+        world = self._world
+        if not url:
+            return
+        with open_scheme(world.scheme_folder, world.passphrase, world.entropy) as scheme:
+            orders = [HandedOrder(raw, []) for raw, _ in scheme.load_orders()]
+            receipts = [LoadReceipt(*one) for one in scheme.receipts()]
+        with (
+            suppress(SyncError),
+            open_operator_client(
+                world.scheme_folder, url, "issuer", clock=world.clock, entropy=world.entropy
+            ) as issuer,
+        ):
+            issuer.hand_over_loads(orders, receipts)
 
     def close(self) -> None:
         """End everything that runs here. The station has to be closed before."""

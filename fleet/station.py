@@ -96,6 +96,8 @@ __all__ = [
 STATUS_GAP_S: Final = 0.5
 """At most two changes of the status a second are told."""
 CLOSE_S: Final = 30.0
+SENDER_CLOSE_S: Final = 3.0
+"""An exchange that hangs is left behind: nothing counts as sent before its acknowledgement is kept."""
 _RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 2.0
 _MINUTE_S: Final = 60
@@ -196,8 +198,8 @@ class Station:
         self._sender.start()
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """End. The tap under way is finished first, an upload ends between two batches. Again does
-        nothing."""
+        """End. The tap under way is finished first, an upload ends between two batches; an exchange that
+        hangs is not waited for. Again does nothing."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -205,7 +207,7 @@ class Station:
             self._field.reader.cancel()
             self._reader.join(timeout_s)
             self._clerk.join(timeout_s)
-        self._sender.close(timeout_s)
+        self._sender.close(min(timeout_s, SENDER_CLOSE_S))
         with self._changed:
             self._drop()
         self._end_dropped()

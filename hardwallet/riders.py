@@ -22,7 +22,7 @@ class Rider(IntEnum):
 
     @property
     def word(self) -> str:
-        """The class in one word for files, options and programs: `student`."""
+        """The class in one word for files, options and programs, as in "student"."""
         return self.name.lower()
 
 

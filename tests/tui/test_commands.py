@@ -66,7 +66,10 @@ COMMANDS = {
     "orders export": ["--scheme", "--all", "--json"],
     "orders import": ["--terminal", "--json"],
     "tui cashier": ["--terminal", "--reader", "--lang", "--theme", "--plain", "--mute", "--web", "--trace"],
-    "tui bus": ["--terminal", "--reader", "--fares", "--line", "--direction", "--lang", "--plain", "--web"],
+    "tui bus": [
+        *("--terminal", "--reader", "--fares", "--line", "--direction", "--amount"),
+        *("--lang", "--plain", "--web"),
+    ],
     "trace show": ["--json"],
     "trace replay": ["--vpcd", "--json"],
 }

@@ -103,6 +103,10 @@ def bus(
     direction: Annotated[
         str, typer.Option("--direction", metavar="D", help="The direction to begin with.")
     ] = "",
+    amount: Annotated[
+        str | None,
+        typer.Option("--amount", metavar="AMOUNT", help="One fare for everybody, instead of --fares."),
+    ] = None,
     language: ScreenLanguage = None,
     theme: ThemeName = "dark",
     plain: Plain = False,
@@ -117,12 +121,15 @@ def bus(
 
     Example: hardwallet tui bus --terminal bus --reader pcsc:0 --fares city.toml --line 7
     """
+    from pos_terminal.money import parse_amount
     from tui.backing import open_backing
 
     _prepare(language, theme, plain=plain, web=web)
+    amount_fen = parse_amount(amount) if amount is not None else None
     if web is not None:
         options = _shared(theme, mute=mute, terminal=terminal, reader=reader, trace=trace, key_file=key_file)
         options += _option("--fares", fares) + _option("--line", line) + _option("--direction", direction)
+        options += _option("--amount", amount)
         _serve("bus", options, terminal, reader, key_file, web)
         return
     with open_backing("bus", terminal, reader, key_file, trace) as backing:
@@ -130,14 +137,20 @@ def bus(
             from tui.plain.bus import open_bus as open_plain
 
             loop = _lines(backing, mute=mute)
-            with open_plain(loop, fares=fares, line=line, direction=direction) as face:
+            with open_plain(loop, fares=fares, line=line, direction=direction, amount_fen=amount_fen) as face:
                 code = loop.run(face)
         else:
             from tui.screens.bus.app import open_bus
             from tui.screens.frame import run_screen
 
             with open_bus(
-                backing, theme=theme, mute=mute, fares=fares, line=line, direction=direction
+                backing,
+                theme=theme,
+                mute=mute,
+                fares=fares,
+                line=line,
+                direction=direction,
+                amount_fen=amount_fen,
             ) as app_:
                 code = run_screen(app_)
     raise typer.Exit(code)

@@ -62,7 +62,8 @@ class BusFace(Behind):
     def greeting(self) -> Iterable[str]:
         """The run that is under way, or how to begin one."""
         self.driving.open(self._setup)
-        yield from self._heard()
+        if self.driving.is_ready:
+            yield from self._heard()
         yield from self._where()
 
     def on_station(self, event: Event) -> Iterable[str]:

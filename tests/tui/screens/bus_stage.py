@@ -101,7 +101,11 @@ class Driver:
     async def settle(self) -> None:
         """All errands are done, and all that they changed is drawn."""
         done = threading.Event()
-        self.app.errands.hand(lambda: self.app.call_later(done.set))
+
+        def mark() -> None:
+            self.app.call_later(done.set)
+
+        self.app.errands.hand(mark)
         await until(self.pilot, done.is_set, "the errands")
         await until(self.pilot, lambda: self.screen._listing is None, "the lists")
 

@@ -17,7 +17,7 @@ from tests.tui.screens.bus_stage import CARD, COUNTS, Driver, a_tap, bus_of
 from tests.tui.screens.stage import LANGUAGES, NOON_S, SIZES, FakeStation, drive
 from tui.text import set_language
 
-Snapshot = Callable[[App[None], str], None]
+Snapshot = Callable[[App[int], str], None]
 DENIED = "the card is on its issuer's denylist and can't pay here; its holder has to ask the issuer"
 CLOCK = "this machine's clock went back behind its newest sale; set the clock first"
 FOUND = Inspection(
@@ -56,7 +56,7 @@ def test_every_state_looks_as_it_was_approved(
     set_language(language)
     monkeypatch.setattr(Run, "counts", property(lambda _run: COUNTS))
 
-    async def script(pilot: Pilot[None]) -> None:
+    async def script(pilot: Pilot[int]) -> None:
         driver = Driver(pilot)
         station: FakeStation = driver.app.station  # type: ignore[assignment]
 

@@ -32,7 +32,7 @@ FREE_FIELDS: Final = frozenset(
         *("owed", "parent", "part", "path", "profiles", "reader", "readers", "reason"),
         *("receipt", "refusals", "shown", "t_ms", "target", "text", "then", "there"),
         *("told", "trouble", "unwell", "uri", "utc", "wanted", "what", "where"),
-        *("why", "words"),
+        *("why", "words", "here", "last", "place"),
     }
 )
 """Fields whose value may hold a blank: sentences, lists, names, paths. All others hold one word or number."""

@@ -34,6 +34,7 @@ from hardwallet.records import PAYMENT, RETAIL, Record
 from hardwallet.session import KnownCard, PayOutcome
 from pos_terminal.errors import JournalFull, ReferenceReused
 from pos_terminal.limits import refusal
+from pos_terminal.ports import RideBook
 from pos_terminal.sale import Sale, SaleState
 from pos_terminal.terminal import DENIED, Charge, Fare, Terminal, ride_reference
 from pos_terminal.visit import Outcome, Phase, Stop, Tap, Visit, decline, no_model
@@ -107,6 +108,12 @@ def tap(
     return _Tap(terminal, link, decided, modelled_ms).run(charge, pin)
 
 
+def _book_of_free(charge: Charge, sale: Sale) -> RideBook | None:
+    """The run that counts a ride which costs nothing; None: the sale has an amount, or nobody counts it, and
+    then nothing is no fare."""
+    return charge.book if isinstance(charge, Fare) and sale.amount_fen == 0 else None
+
+
 class _Tap(Visit):
     """One tap under way."""
 
@@ -136,8 +143,9 @@ class _Tap(Visit):
             if self.terminal.is_denied(card.certificate):
                 raise self._denied(charge, card, now)
             sale = self._ask(charge, card, now)
-            if isinstance(charge, Fare) and not sale.amount_fen:
-                result = self._ride_free(charge, sale, card, now)
+            book = _book_of_free(charge, sale)
+            if book is not None:
+                result = self._ride_free(book, sale, card, now)
             else:
                 result = self._settle(sale, self._pay(sale, card, pin, now), now)
         except Stop as stop:
@@ -188,7 +196,7 @@ class _Tap(Visit):
     def _ask(self, charge: Charge, card: KnownCard, now: int) -> Sale:
         """Whether the card may be asked; in retail, that it is asked is durable before it is."""
         sale = self._sale(charge, card, now)
-        free = isinstance(charge, Fare) and not sale.amount_fen
+        free = _book_of_free(charge, sale) is not None
         reason = (
             None if free else refusal(self.terminal.limits, sale.amount_fen, self.journal.waiting_fen())
         ) or self.terminal.denylist_refusal(card.certificate, sale.amount_fen, now)
@@ -281,7 +289,7 @@ class _Tap(Visit):
                         return
                     raise
 
-    def _ride_free(self, fare: Fare, sale: Sale, card: KnownCard, now: int) -> Tap:
+    def _ride_free(self, book: RideBook, sale: Sale, card: KnownCard, now: int) -> Tap:
         """A ride that costs nothing: the card proves itself and is not blocked; the ride is kept."""
         try:
             self.authenticate(card)
@@ -296,9 +304,7 @@ class _Tap(Visit):
         if self.session.selected.state & STATE_BLOCKED:
             raise decline(sw.explain(sw.BLOCKED), sw.BLOCKED, sale)
         result = Tap(Outcome.GRANTED, sale=sale, free=True)
-        if fare.book is not None and not fare.book.keep_free(
-            sale.reference, sale.card, card.certificate.rider, now
-        ):
+        if not book.keep_free(sale.reference, sale.card, card.certificate.rider, now):
             result.outcome, result.reason = Outcome.ALREADY_GRANTED, "this free ride was granted before"
         self.lap("keep")
         return result

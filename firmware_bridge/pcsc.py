@@ -167,6 +167,7 @@ class Health(Enum):
     READER_BACK = "the reader is back"
     CARD_MUTE = "a card is there and doesn't answer: take it away and present it again"
     CARD_BUSY = "another program holds the card"
+    CARD_AWAY = "the card that could not be used was taken away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,8 +477,9 @@ class PcscReader:
     def _note_mute(self, event: int) -> None:
         if event & STATE_MUTE:
             self._fall(Health.CARD_MUTE)
-        elif event & STATE_EMPTY:
+        elif event & STATE_EMPTY and self._unwell in (Health.CARD_MUTE, Health.CARD_BUSY):
             self._unwell = None
+            self._tell(Health.CARD_AWAY)
 
     def _tell(self, health: Health) -> None:
         if self._on_health is not None:

@@ -103,6 +103,7 @@ _LONGEST_RETRY_S: Final = 2.0
 _MINUTE_S: Final = 60
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _BACK: Final = "_back"
+_AWAY: Final = "card_away"
 _STANDS: Final = {
     Outcome.UNRESOLVED,
     Outcome.TRY_AGAIN,
@@ -268,7 +269,7 @@ class Station:
 
     def note_health(self, word: str, sentence: str) -> None:
         """A patient reader tells a change in its health (tui.field.Notice)."""
-        self._set_health(Health(word.endswith(_BACK), word, sentence))
+        self._set_health(Health(word.endswith(_BACK) or word == _AWAY, word, sentence))
 
     def status(self) -> Status:
         """What is always in sight, as it was worked out last."""

@@ -316,7 +316,7 @@ def test_a_mute_card_is_told_and_replaced() -> None:
     bench.scard.mute.add(NAME)
     bench.during_waits(bench.take, bench.scard.mute.clear, bench.insert)
     assert bench.reader.wait_for_card(60).transmit(ECHO)
-    assert bench.health == [Health.CARD_MUTE]
+    assert bench.health == [Health.CARD_MUTE, Health.CARD_AWAY]
 
 
 @pytest.mark.parametrize("code", [pcsc.W_UNRESPONSIVE_CARD, pcsc.E_PROTO_MISMATCH])

@@ -535,11 +535,16 @@ def test_a_reader_that_is_unplugged_in_mid_tap(town: Town) -> None:
 
 def test_a_patient_reader_tells_its_own_health(town: Town) -> None:
     with at(town.till(), town.card().card) as till:
-        for word, ok in (("reader_gone", False), ("reader_gone", False), ("reader_back", True)):
+        for word, ok in (
+            ("reader_gone", False),
+            ("reader_back", True),
+            ("card_mute", False),
+            ("card_away", True),
+        ):
             till.station.note_health(word, f"the reader: {word}")
             till.station.note_health(word, f"the reader: {word}")
             assert till.heard.of(ReaderChanged)[-1].health == Health(ok, word, f"the reader: {word}")
-        assert len(till.heard.of(ReaderChanged)) == 2
+        assert len(till.heard.of(ReaderChanged)) == 4  # each is told once
 
 
 def test_two_cards_are_told_once_and_the_one_that_is_left_is_asked(town: Town) -> None:

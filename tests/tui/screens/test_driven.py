@@ -97,7 +97,7 @@ def test_as_a_driver(tmp_path: Path) -> None:
         bus.wait_for("黑名单")
         bus.wait_for("请碰卡")
         bus.write("i")
-        bus.wait_for("查票")
+        bus.wait_for("请碰卡，不扣款")  # 查票 stands in the bar of keys too
         bus.write("1")
         bus.wait_for("已在本车碰卡")
         bus.press("Escape")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.message import Message
 from textual.types import CSSPathType
 
-from fleet.station_events import Event
+from fleet.station_events import Event, Inspected
 from tui.backing import Backing
 from tui.screens import themes
 from tui.screens.bus.driving import Driving
@@ -56,8 +56,10 @@ class BusApp(StationApp):
         self.driving.open(self._setup)
 
     def take(self, event: Event) -> None:
-        """Each event once, whatever screens are open."""
+        """Each event once, whatever screens are open. The frame rings for taps only."""
         self.driving.take(event)
+        if isinstance(event, Inspected):
+            self.ring(self.driving.face().bells)
 
     def on_drove(self, _message: Drove) -> None:
         """Show it."""

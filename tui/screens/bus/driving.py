@@ -42,6 +42,7 @@ from fleet.station_events import (
 from pos_terminal.errors import FaresRefused, NoRun, TerminalError
 from pos_terminal.fares import Direction, Line, Network
 from pos_terminal.inspection import Inspection, inspect
+from pos_terminal.limits import Freshness
 from pos_terminal.run import Run, RunReport, Runs
 from pos_terminal.tap import Tap
 from pos_terminal.terminal import Charge, Terminal
@@ -59,6 +60,8 @@ Say_face = Callable[[], Face]
 WANT_S: Final = 30.0
 """How long a card under way may hold a change back. A tap takes a second or two."""
 _LOOK_S: Final = 0.02
+_NOT_TAKEN: Final = (Freshness.STOPPED, Freshness.MISSING)
+"""Of a denylist: cards of its issuer are refused."""
 _QUIET: Final[Say] = lambda: ""  # noqa: E731 - a constant
 
 
@@ -120,7 +123,10 @@ class Driving:
         self._later(lambda: self._do(lambda: self._take_up(setup)))
 
     def _tell_reading(self, done: int, whole: int) -> None:
-        """How far the reading of the fares has come; in the thread that reads."""
+        """How far the reading of the fares is; in the thread that reads. Raises FaresRefused when nobody
+        waits for them any more."""
+        if self._closing.is_set():
+            raise FaresRefused("the reading of the fares was given up")
         percent = done * 100 // max(whole, 1)
         if percent != self._percent:
             self._percent = percent
@@ -474,4 +480,5 @@ class Driving:
         sight = self.sight
         if sight is None:
             return faces.between_runs(self.line, self.direction, ended=self.report is not None)
-        return faces.ready(sight.fare_fen, sight.more, destination_words(sight))
+        stale = self._status.denylist in _NOT_TAKEN
+        return faces.ready(sight.fare_fen, sight.more, destination_words(sight), stale=stale)

@@ -138,11 +138,13 @@ def _sentence(reason: str) -> str:
     return reason[:1].upper() + reason[1:]
 
 
-def ready(fare_fen: int, more: int, where: str) -> Face:
+def ready(fare_fen: int, more: int, where: str, *, stale: bool) -> Face:
     """A card may come. `more`: how many further riders wait to be paid for, one by each tap; `where`: the
-    destination, where it matters."""
+    destination, where it matters; `stale`: a denylist is too old for its issuer's cards to be taken."""
     figures = yuan(fare_fen) + (f" ×{more + 1}" if more else "")
     lines = [say("This tap pays for a companion.")] if more else []
+    if stale:
+        lines.append(say("! The denylist is too old: cards are refused until it is fetched (U)."))
     hint = say("↑↓ or D: where to") if where else ""
     return of_signal(signals.present_card(), big.CARD, *lines, where, figures=figures, hint=hint)
 
@@ -212,11 +214,14 @@ def of_inspection(found: Inspection) -> Face:
     """What an inspector learns of a card."""
     if found.may_ride:
         # fits: 20
-        return Face(big.APPROVED, say("Tapped here"), signals.APPROVED, "✓", lines=(_ride_words(found),))
+        word = say("Tapped here")
+        lines = (_ride_words(found),)
+        return Face(big.APPROVED, word, signals.APPROVED, "✓", lines=lines, bells=signals.BELLS_GO)
     if not found.card:
         # fits: 20
         word = say("Not read")
-        return Face(big.AGAIN, word, signals.AGAIN, "↻", lines=(_sentence(told(found.reason)),))
+        lines = (_sentence(told(found.reason)),)
+        return Face(big.AGAIN, word, signals.AGAIN, "↻", lines=lines, bells=signals.BELLS_AGAIN)
     if found.denied or found.blocked:
         # fits: 20
         word = say("Card refused")
@@ -229,7 +234,7 @@ def of_inspection(found: Inspection) -> Face:
     else:
         # fits: 20
         word = say("Not tapped here")
-    return Face(big.REFUSED, word, signals.REFUSED, "✗", lines=_found(found))
+    return Face(big.REFUSED, word, signals.REFUSED, "✗", lines=_found(found), bells=signals.BELLS_STOP)
 
 
 def _found(found: Inspection) -> tuple[str, ...]:

@@ -97,10 +97,10 @@ class _Route:
 
 @dataclass(slots=True)
 class _Trips:
-    """The trips of a feed: what is told of each, and its stops packed as (sequence << 32 | stop)."""
+    """The trips of a feed: route and headsign of each, and its stops packed as (sequence << 32 | stop)."""
 
     route: dict[str, str] = field(default_factory=dict)
-    label: dict[str, tuple[str, str]] = field(default_factory=dict)
+    headsign: dict[str, str] = field(default_factory=dict)
     calls: dict[str, "array[int]"] = field(default_factory=dict)
 
 
@@ -109,8 +109,6 @@ class _Pattern:
     """Stops in order that trips of one route have in common."""
 
     stops: tuple[int, ...]
-    trips: int
-    direction: str
     headsign: str
 
 
@@ -242,17 +240,21 @@ class _Reader:
         """The ways that trips take along each route, the most usual one first."""
         trips = self._trips(routes)
         self._read_calls(trips)
-        counted: dict[str, Counter[tuple[int, ...]]] = {}
-        labels: dict[tuple[str, tuple[int, ...]], tuple[str, str]] = {}
-        for trip_id, calls in trips.calls.items():
-            stops = tuple(call & 0xFFFFFFFF for call in sorted(calls))
-            if not 2 <= len(stops) <= MAX_STOPS:
+        counted: dict[str, Counter[bytes]] = {}
+        headsigns: dict[tuple[str, bytes], str] = {}
+        while trips.calls:
+            trip_id, calls = trips.calls.popitem()
+            if not 2 <= len(calls) <= MAX_STOPS:
                 continue
+            way = array("I", (call & 0xFFFFFFFF for call in sorted(calls))).tobytes()
             route = trips.route[trip_id]
-            counted.setdefault(route, Counter())[stops] += 1
-            labels.setdefault((route, stops), trips.label[trip_id])
+            counted.setdefault(route, Counter())[way] += 1
+            headsigns[route, way] = trips.headsign[trip_id]
         return {
-            route: [_Pattern(stops, count, *labels[route, stops]) for stops, count in found.most_common()]
+            route: [
+                _Pattern(tuple(memoryview(way).cast("I")), headsigns[route, way])
+                for way, _ in sorted(found.items(), key=lambda one: (-one[1], one[0]))
+            ]
             for route, found in counted.items()
         }
 
@@ -268,8 +270,7 @@ class _Reader:
                 raise row.refuse("direction_id is 0 or 1")
             headsign = row["trip_headsign"] and self._name(row, "trip_headsign")
             trips.route[trip_id] = routes[route_id].id
-            label = self._shared.setdefault(headsign, headsign)
-            trips.label[trip_id] = (row["direction_id"], label)
+            trips.headsign[trip_id] = self._shared.setdefault(headsign, headsign)
             trips.calls[trip_id] = array("Q")
         return trips
 

@@ -59,7 +59,7 @@ class Bounds:
             "fare_leg_rules": self.fares,
             "rider_categories": self.fares,
             "fare_media": self.fares,
-            "translations": self.stops,
+            "translations": self.trips,
         }
         return special.get(name, self.rows)
 

@@ -18,7 +18,7 @@ from pos_terminal.errors import StoreFailed
 
 RUN_FILE: Final = "run.jsonl"
 MAX_RIDES: Final = 20_000
-"""Lines of one run: more riders than a bus has in a day."""
+"""Lines of one run: more rides and stops than a bus has in a day. Its end is kept beyond it."""
 
 
 class Begun(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -92,7 +92,7 @@ class RunStore:
 
     def append(self, line: Line) -> None:
         """Keep one line. Raises StoreFailed: then it is not kept."""
-        if len(self.lines) >= MAX_RIDES:
+        if len(self.lines) >= MAX_RIDES and not isinstance(line, Ended):
             raise StoreFailed("this run has more rides than it can hold; end it and begin the next one")
         try:
             self._journal.append(msgspec.to_builtins(line, str_keys=True))
@@ -106,8 +106,14 @@ class RunStore:
         try:
             partial.unlink(missing_ok=True)
             journal = self._open(partial)
-            journal.append(msgspec.to_builtins(line, str_keys=True))
-            partial.rename(self._path)
+            try:
+                journal.append(msgspec.to_builtins(line, str_keys=True))
+                partial.rename(self._path)
+            except BaseException:
+                journal.close()
+                raise
+            self._journal.close()
+            self._journal, self.lines = journal, [line]
             directory = os.open(self._path.parent, os.O_RDONLY)
             try:
                 os.fsync(directory)
@@ -115,8 +121,6 @@ class RunStore:
                 os.close(directory)
         except (IssuingError, OSError) as error:
             raise StoreFailed(f"{self._path} can't be written ({error}); no run was begun") from None
-        self._journal.close()
-        self._journal, self.lines = journal, [line]
 
     def close(self) -> None:
         """Let the file go. Closing twice does nothing."""

@@ -186,7 +186,7 @@ def no_fares(sentence: str) -> Face:
     """Fares that can't be used, or a run that can't be taken up; `sentence` is in the chosen language."""
     # fits: 20
     word = say("Out of service")
-    return Face(big.CLOSED, word, signals.REFUSED, "✗", lines=(_sentence(sentence),))
+    return Face(big.CLOSED, word, signals.REFUSED, "✗", lines=(sentence,))
 
 
 def between_runs(line: Line | None, direction: Direction | None, *, ended: bool) -> Face:

@@ -26,7 +26,6 @@ from fleet.station_events import (
     Event,
     Fault,
     GiveBack,
-    ReaderChanged,
     Removed,
     Sell,
     SendFailed,
@@ -348,7 +347,7 @@ class Desk:
 
     def was_given_up(self, reason: str) -> None:
         """After `give_up`."""
-        sale, self.open_sale = self.open_sale, None
+        sale, self.open_sale, self.noted = self.open_sale, None, None
         self.entry.clear()
         self.task, self.tap, self.phase = None, None, Phase.RESULT
         words = "" if sale is None else yuan(sale.amount_fen)
@@ -399,9 +398,6 @@ class Desk:
         match event:
             case Unwanted():
                 self.noted = lambda: say("A card came, but nothing was asked of it: nothing was taken.")
-            case ReaderChanged(health) if not health.ok:
-                sentence = health.sentence
-                self.noted = lambda: told(sentence)
             case Sending(done, total):
                 self.sending = done, total
             case Sent() | SendFailed():
@@ -444,7 +440,7 @@ class Desk:
         self.inquiry, self.phase = inquiry, Phase.ASKED
 
     def _take_fault(self, sentence: str) -> None:
-        self.crowd, self._settled, self._wish = False, True, None
+        self.crowd, self.noted, self._settled, self._wish = False, None, True, None
         self.pin.take()
         self.task, self.tap, self.phase = None, None, Phase.FAULT
         self.fault = lambda: told(sentence)

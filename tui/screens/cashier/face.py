@@ -76,7 +76,7 @@ def _figures(view: View, scale: int) -> list[list[str]]:
     if not view.figures:
         return []
     drawn = big.draw(big.figures(view.figures), scale)
-    least = big.size(big.figures(_LEAST_FIGURES), scale)[0] if not view.symbol else 0
+    least = 0 if view.symbol in _PICTURES else big.size(big.figures(_LEAST_FIGURES), scale)[0]
     return [[line.rjust(least) for line in drawn]]
 
 

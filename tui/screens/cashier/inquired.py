@@ -49,6 +49,7 @@ class InquiredScreen(PageScreen):
         yield Words(self._sentences, id="figures")
         table: DataTable[str] = DataTable(cursor_type="row", id="rows")
         yield table
+        yield Words(self._footing, id="footing")
 
     def on_mount(self) -> None:
         """The newest record is chosen."""
@@ -56,6 +57,10 @@ class InquiredScreen(PageScreen):
 
     def _sentences(self) -> str:
         return "\n".join(phrases.inquiry_sentences(self._found)) if self._found is not None else ""
+
+    def _footing(self) -> str:
+        line = self.chosen
+        return phrases.line_sentence(line) if line is not None else ""
 
     def reword(self) -> None:
         """Says everything anew."""
@@ -87,7 +92,8 @@ class InquiredScreen(PageScreen):
         return self._lines[place] if 0 <= place < len(self._lines) else None
 
     def on_data_table_row_highlighted(self, _event: DataTable.RowHighlighted) -> None:
-        """Whether it can be refunded has changed."""
+        """What is known of this one, and whether it can be refunded."""
+        self.query_one("#footing", Words).reword()
         self.till.refresh_keys()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from fleet.history import Row, Show
 from hardwallet.records import LOAD, PAYMENT, REFUND
 from offline_sync.outbox import RowState
-from pos_terminal.inquiry import Inquiry, Line
+from pos_terminal.inquiry import Answer, Inquiry, Line
 from pos_terminal.receipts import record_code
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from tui.text import LOCAL_ZONE, say, told, yuan
@@ -211,9 +211,61 @@ _KINDS: Final[Mapping[int, Say]] = {
 }
 
 
+def _granted_here() -> str:
+    # fits: 26
+    return say("granted here")
+
+
+def _not_granted_here() -> str:
+    # fits: 26
+    return say("here, not granted")
+
+
+def _given_up_here() -> str:
+    # fits: 26
+    return say("here, sale given up")
+
+
+def _unfinished_here() -> str:
+    # fits: 26
+    return say("here, not finished")
+
+
+def _unread_here() -> str:
+    # fits: 26
+    return say("here, not taken yet")
+
+
+def _sibling() -> str:
+    # fits: 26
+    return say("another till of the shop")
+
+
+def _elsewhere() -> str:
+    # fits: 26
+    return say("elsewhere")
+
+
+_ANSWERS: Final[Mapping[Answer, Say]] = {
+    Answer.GRANTED: _granted_here,
+    Answer.NOT_GRANTED: _not_granted_here,
+    Answer.GIVEN_UP: _given_up_here,
+    Answer.UNFINISHED: _unfinished_here,
+    Answer.UNREAD: _unread_here,
+    Answer.SIBLING: _sibling,
+    Answer.ELSEWHERE: _elsewhere,
+}
+
+
+def line_sentence(line: Line) -> str:
+    """What this till knows of a payment on the card, in full."""
+    words = told(line.answer.words) if line.answer is not None else ""
+    return say("{reason}.", reason=words[:1].upper() + words[1:]) if words else ""
+
+
 def line_heads() -> tuple[str, ...]:
     """What stands over the columns of a card's records."""
-    return (say("Sequence"), say("Time"), say("What"), say("Amount"), say("At this till"))
+    return (say("Sequence"), say("Time"), say("What"), say("Amount"), say("Where"))
 
 
 def line_cells(line: Line) -> tuple[str, ...]:
@@ -223,8 +275,8 @@ def line_cells(line: Line) -> tuple[str, ...]:
         str(record.sequence),
         short_time(record.time_s),
         _KINDS[record.kind](),
-        yuan(record.amount_fen),
-        told(line.answer.words) if line.answer is not None else "",
+        yuan(record.amount_fen).rjust(AMOUNT_COLUMNS),
+        _ANSWERS[line.answer]() if line.answer is not None else "",
     )
 
 

@@ -5,6 +5,7 @@ is there in one frame. Leaving a screen loses no tap: the station belongs to the
 """
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.css.query import QueryError
 from textual.dom import DOMNode
+from textual.driver import Driver
 from textual.message import Message
 from textual.screen import Screen
 from textual.types import CSSPathType
@@ -59,6 +61,7 @@ FRAME_CSS: Final = Path(__file__).with_name("frame.tcss")
 BEEP_S: Final = 0.22
 """Between the beeps of a signal: fewer seconds, and terminals make one of two."""
 BUSY_STEPS: Final = (0, 1, 2, 5)
+DRIVER_VARIABLE: Final = "TEXTUAL_DRIVER"
 _MINUTE_S: Final = 60
 _LEAVE_KEYS: Final = ("f10", "ctrl+c", "ctrl+q")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -270,6 +273,14 @@ class StationApp(App[int]):
     def first_screen(self) -> StationScreen:
         """The screen that the app opens with."""
         return StationScreen()
+
+    def get_driver_class(self) -> type[Driver]:
+        """One that survives a terminal which goes away; in a browser's tab the one that was asked for."""
+        if DRIVER_VARIABLE in os.environ:
+            return super().get_driver_class()
+        from tui.screens.terminal_driver import TerminalDriver
+
+        return TerminalDriver
 
     def get_default_screen(self) -> Screen[None]:
         """No empty screen before the first."""

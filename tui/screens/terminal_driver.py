@@ -1,0 +1,29 @@
+"""Textual's driver for a terminal that may go away: a closed window must not leave a till hanging.
+
+Textual's output thread ends at the first write that fails, and whoever writes after it waits for ever. Here
+what nobody can see any more is dropped, and the app is left in its order.
+"""
+
+from textual import messages
+from textual.drivers.linux_driver import LinuxDriver
+
+
+class TerminalDriver(LinuxDriver):
+    """As LinuxDriver; a terminal that is gone ends the app."""
+
+    def write(self, data: str) -> None:
+        """Writes, where there is still something to write to."""
+        if self._writer_thread is not None and not self._writer_thread.is_alive():
+            self._leave()
+            return
+        super().write(data)
+
+    def _run_input_thread(self) -> None:
+        try:
+            self.run_input_thread()
+        except OSError:  # the other end of the pseudo-terminal was closed
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self.exit_event.is_set():
+            self._app.post_message(messages.ExitApp())

@@ -1,6 +1,6 @@
 """The bus behind its screen, without Textual: setting out, errands, words, and the line mode."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,22 +114,40 @@ def test_a_line_of_the_settings_waits_for_its_driver_and_a_named_one_begins() ->
 def test_a_line_that_is_not_there_is_told_with_those_that_are(driving: Driving, world: Playground) -> None:
     set_out(driving, world, "99")
 
-    face = driving.face()
-    assert face.word == "Out of service"
-    assert "7, 101" in face.lines[0]
-    assert not driving.is_driving
+    assert driving.news() == "there is no line 99; the lines are 7, 101"
+    assert driving.face().word == "No run yet"
+    assert driving.face().hint == "L chooses line and direction."
+    driving.begin_run()
+    assert "choose line and direction" in driving.news()
+    line = driving.network.line("101")
+    driving.begin_run(line, line.directions[0])
+    assert driving.is_driving
+
+
+def test_a_line_that_is_gone_does_not_stand_in_the_way_of_an_open_run(
+    driving: Driving, world: Playground, station: FakeStation
+) -> None:
+    set_out(driving, world)
+    driving.close()
+    again = Driving(station, world.session, lambda errand: errand(), lambda: None)
+    set_out(again, world, "99")
+
+    assert again.face().word == "Present the card"
+    assert again.news() == "The run that was open goes on."
+    again.close()
 
 
 def test_reading_tells_how_far_it_is_and_stops_when_nobody_waits(driving: Driving) -> None:
     told: list[str] = []
 
-    def read(tell: Any) -> Network:
+    def read(tell: Callable[[int, int], None]) -> Network:
         for done in (0, 100, 101, 200):
             tell(done, 200)
             told.append(driving.face().lines[0])
         driving.give_way()
         tell(200, 200)
-        raise AssertionError("it goes on reading")
+        told.append("it goes on reading")
+        return Network(())
 
     driving.open(Setup(read, "", "", begin=True))
 
@@ -141,17 +159,22 @@ def test_reading_tells_how_far_it_is_and_stops_when_nobody_waits(driving: Drivin
     assert "given up" in driving.face().lines[0]
 
 
+def asks(station: FakeStation) -> bool:
+    """Whether a card is awaited."""
+    return station.task is not None
+
+
 def test_between_runs_no_card_is_asked(driving: Driving, world: Playground, station: FakeStation) -> None:
     set_out(driving, world, begin=False)
     assert driving.face().word == "No run yet"
-    assert station.task is None
+    assert not asks(station)
 
     driving.begin_run()
     assert driving.face().word == "Present the card"
-    assert station.task is not None
+    assert asks(station)
     driving.end_run()
     assert driving.face().word == "Run ended"
-    assert station.task is None
+    assert not asks(station)
 
 
 def test_the_line_that_is_driven_goes_on_and_another_begins_a_run(
@@ -177,6 +200,7 @@ def test_where_to_goes_round_by_nobody_said(driving: Driving, world: Playground)
         seen.append(driving.sight.destination)
     assert seen == [1, 2, 3, 4, 5, 6, 7, None]
     driving.move_destination(-1)
+    assert driving.sight is not None
     assert driving.sight.destination == 7
 
 

@@ -141,8 +141,10 @@ class Driving:
                 self.line, self.direction = run.line, run.direction
                 self.news = lambda: say("The run that was open goes on.")
                 self._drive()
-            elif setup.begin:
-                self._begin()
+            else:
+                self._choose(setup.line, setup.direction)
+                if setup.begin:
+                    self._begin()
         finally:
             self._opening = None
 
@@ -150,7 +152,6 @@ class Driving:
         try:
             network = setup.read(self._tell_reading)
             self._runs = self._open.enter_context(open_runs(self._session, network))
-            self._choose(setup.line, setup.direction)
         except errors.EXPECTED as error:
             reason = error
             self._refused = lambda: errors.message(reason)
@@ -161,8 +162,9 @@ class Driving:
         lines = self.network.lines
         if not lines:
             raise FaresRefused("these fares have no line; give others")
-        self.line = self.network.line(line) if line else lines[0]
-        self.direction = self.line.direction(direction) if direction else self.line.directions[0]
+        chosen = self.network.line(line) if line else lines[0]
+        self.direction = chosen.direction(direction) if direction else chosen.directions[0]
+        self.line = chosen
 
     def close(self) -> None:
         """Let the runs go; a run under way stays so. Errands have to be over: `give_way` hurries them."""

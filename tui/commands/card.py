@@ -16,6 +16,7 @@ from tui.text import cny, facts, say, table, told, when, yuan
 if TYPE_CHECKING:
     from hardwallet.issuing import Scheme as OpenScheme
     from hardwallet.records import Owed, Record
+    from hardwallet.riders import Rider
     from tui.cardfile import CardAtHand
 
 app = typer.Typer(help="Issue, show, load and serve simulated cards; set their PIN.")
@@ -80,13 +81,18 @@ def new(
                 (say("card"), path),
                 (say("number"), number),
                 (say("tier"), f"{state.tier} ({term(tiers()[state.tier].name)})"),
-                (say("rider"), rider_words(certified)),
+                *_rider_fact(certified),
                 (say("balance"), cny(state.balance_fen)),
                 *([(say("note"), say("an issuing that was cut off is finished now"))] if resumed else []),
             ]
         ),
         as_json=as_json,
     )
+
+
+def _rider_fact(rider: "Rider") -> list[tuple[str, object]]:
+    """The rider class, where there is something to say about it."""
+    return [(say("rider"), rider_words(rider))] if rider else []
 
 
 def _balance_fen(text: str) -> int:
@@ -215,7 +221,7 @@ def _card_lines(card: "CardAtHand", data: dict[str, Any]) -> list[str]:
             (say("balance"), cny(data["balance_fen"])),
             (say("state"), say("blocked") if data["blocked"] else say("good")),
             (say("tier"), f"{data['tier']} ({term(tier.name)})" if tier else data["tier"]),
-            (say("rider"), rider_words(card.identity.certificate.rider)),
+            *_rider_fact(card.identity.certificate.rider),
             (say("PIN"), pin_text),
             (
                 say("paid offline"),

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from fleet.station import Freshness, Network, Status
-from tui.text import LOCAL_ZONE, say, yuan
+from tui.text import LOCAL_ZONE, say, told, yuan
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -117,8 +117,10 @@ def review_words(status: Status) -> str:
 
 def status_lines(status: Status, now_s: int) -> list[str]:
     """All of it, a line each."""
+    reason = told(status.network_reason) if status.network is Network.OFFLINE else ""
     lines = [
         network_words(status),
+        reason,
         waiting_words(status, now_s),
         review_words(status),
         denylist_words(status, now_s),

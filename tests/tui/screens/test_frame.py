@@ -217,6 +217,8 @@ def test_trouble_has_a_banner_of_its_own() -> None:
         )
         app.fake.post(StatusChanged(replace(WELL, reader=gone)))
         await until(pilot, lambda: "✗ No reader is connected" in shown(app))
+        app.fake.post(StatusChanged(replace(WELL, reader=gone, trouble="The clock can't be right.")))
+        await until(pilot, lambda: "✗ The clock can't be right." in shown(app))
         app.fake.post(Fault("journal_failed", "A write did not reach the disk."))
         await until(pilot, lambda: "✗ A write did not reach the disk." in shown(app))
         app.fake.post(StatusChanged(WELL))

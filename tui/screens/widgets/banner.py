@@ -29,6 +29,8 @@ class Banner(Static, Worded):
             return ""
         if status.locked:
             return told(status.locked)
+        if status.trouble:
+            return told(status.trouble)
         if not status.reader.ok:
             return told(status.reader.sentence)
         return ""

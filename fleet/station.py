@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from firmware_bridge.errors import BridgeError, Cancelled, CardError, NoCard, ReaderError, TooManyCards
 from firmware_bridge.link import CardLink, Reader
@@ -86,6 +86,7 @@ __all__ = [
     "Station",
     "Status",
     "StatusChanged",
+    "Summoned",
     "Task",
     "TooMany",
     "Unwanted",
@@ -130,6 +131,14 @@ class Field(Protocol):
 
     def modelled_ms(self) -> float:
         """Modelled air and card time so far; 0 where nothing is modelled."""
+
+
+@runtime_checkable
+class Summoned(Protocol):
+    """A field that wants to know when a card is awaited: a simulated one, whose card nobody can hold."""
+
+    def awaited(self) -> None:
+        """A card is awaited. Returns at once."""
 
 
 def error_word(error: Exception) -> str:
@@ -227,8 +236,7 @@ class Station:
                 return False
             self._drop()
             self._task = task
-            if task is not None:
-                self._post(Waiting(task))
+            self._await()
             self._nudge()
             return True
 
@@ -296,6 +304,12 @@ class Station:
             self._to_end.append((self._charge, reason))
         self._task = self._charge = self._again = None
         self._pin, self._pin_card = "", b""
+
+    def _await(self) -> None:
+        if self._task is not None:
+            self._post(Waiting(self._task, self._again))
+            if isinstance(self._field, Summoned):
+                self._field.awaited()
 
     def _nudge(self) -> None:
         """What lies there may be asked now: the clerk wakes the reader."""
@@ -379,8 +393,7 @@ class Station:
             if self._closing:
                 return
             self._post(Removed())
-            if self._task is not None:
-                self._post(Waiting(self._task, self._again))
+            self._await()
 
     def _well(self) -> None:
         """The reader answers as it should."""

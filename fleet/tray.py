@@ -4,7 +4,6 @@ What a person does at a counter, for a playground: nothing here knows what a tap
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Final
 from firmware_bridge.errors import CardGone
 from firmware_bridge.link import CardLink, LinkProcessor, VirtualCard
 from firmware_bridge.virtual.in_process import InProcessReader
+from fleet.station import Field
 from hardwallet import status as sw
 from hardwallet.messages import INS_PAY, INS_RATIFY, INS_REFUND, INS_SELECT
 
@@ -107,6 +107,37 @@ class WatchedField:
         return 0.0
 
 
+class LentField:
+    """The one card of a simulated reader, in a hand that holds it there whenever a card is awaited and takes
+    it away after its visit. For a till: on a bus the same rider would come again and again. Close it when
+    done."""
+
+    def __init__(self, field: Field, reader: InProcessReader) -> None:
+        """`field` is the reader as it was opened; `reader` the same one, below whatever records it."""
+        self.reader = field.reader
+        self._field = field
+        reader.remove()
+        self._card = HandledCard(reader.card, Tear())
+        self._hand = Hand(reader)
+
+    def wait_for_card(self, timeout_s: float | None) -> CardLink:
+        """A link to the card. Raises as Reader.wait_for_card."""
+        return _WatchedLink(self._field.wait_for_card(timeout_s), self._hand.visited)
+
+    def modelled_ms(self) -> float:
+        """Modelled air and card time so far."""
+        return self._field.modelled_ms()
+
+    def awaited(self) -> None:
+        """Hold the card there, unless it is on its way."""
+        if self._hand.done:
+            self._hand.lay(self._card)
+
+    def close(self) -> None:
+        """Take the card away for good."""
+        self._hand.close()
+
+
 class _WatchedLink(LinkProcessor):
     """Tells when the session with the card ends."""
 
@@ -133,13 +164,13 @@ class _Laid:
 class Hand:
     """One hand, one reader: what it is told to lay down it lays down one after the other."""
 
-    def __init__(self, reader: InProcessReader, stopwatch: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reader: InProcessReader) -> None:
         self._reader = reader
-        self._stopwatch = stopwatch
         self._changed = threading.Condition()
         self._next: deque[_Laid] = deque()
         self._lying: HandledCard | None = None
         self._visits = 0
+        self._visits_before = 0  # what lies there now was laid down
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="hand", daemon=True)
         self._thread.start()
@@ -157,6 +188,12 @@ class Hand:
         """Nothing lies there, and nothing is to be laid down."""
         with self._changed:
             return self._lying is None and not self._next
+
+    @property
+    def done(self) -> bool:
+        """Nothing is to be laid down, and what lies there was asked already."""
+        with self._changed:
+            return not self._next and (self._lying is None or self._visits > self._visits_before)
 
     def visited(self) -> None:
         """The card that lies there was asked."""
@@ -183,7 +220,7 @@ class Hand:
                 if self._closing:
                     return
                 laid = self._next.popleft()
-                self._lying, visits = laid.card, self._visits
+                self._lying, self._visits_before = laid.card, self._visits
             laid.card.wants_pin = False
             if laid.two:
                 self._reader.crowd(laid.card)
@@ -191,7 +228,7 @@ class Hand:
                 self._take_away()
                 continue
             self._reader.present(laid.card)
-            if self._wait(LIES_S, partial(self._visited_since, visits)):
+            if self._wait(LIES_S, partial(self._visited_since, self._visits_before)):
                 self._linger(laid)
             self._take_away()
 

@@ -13,6 +13,7 @@ from fleet.open import TerminalSession, open_session, system_clock
 from fleet.uplink import Uplink
 from pos_terminal.ports import Clock
 from tui.errors import BadUsage
+from tui.field import Field as OpenField
 from tui.field import Notice, open_field
 from tui.text import say
 
@@ -77,8 +78,26 @@ def open_backing(
             )
         url = session.folder.settings.clearing
         health = HealthRelay()
-        with open_field(uri, trace, patient=True, notice=health) as opened:
-            yield Backing(session, opened, Uplink(url) if url else None, health=health)
+        with open_field(uri, trace, patient=True, notice=health) as opened, _lent(opened, kind) as field:
+            yield Backing(session, field, Uplink(url) if url else None, health=health)
+
+
+@contextmanager
+def _lent(opened: OpenField, kind: Kind) -> Iterator["Field"]:
+    """The field of a screen. Nobody can hold a simulated card to a reader: for a till a hand does, whenever one
+    is awaited."""
+    from firmware_bridge.virtual.in_process import InProcessReader
+
+    if kind != "cashier" or not isinstance(opened.reader, InProcessReader):
+        yield opened
+        return
+    from fleet.tray import LentField
+
+    lent = LentField(opened, opened.reader)
+    try:
+        yield lent
+    finally:
+        lent.close()
 
 
 def _want_kind(kind: Kind, session: TerminalSession) -> None:

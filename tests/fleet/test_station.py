@@ -41,7 +41,7 @@ from fleet.station import (
     Unwanted,
     Waiting,
 )
-from fleet.tray import HandledCard, Tear, TearPlace
+from fleet.tray import HandledCard, LentField, Tear, TearPlace
 from fleet.world import World, WorldCard, create_world
 from hardwallet.messages import INS_PAY
 from hardwallet.session import WalletSession
@@ -168,6 +168,25 @@ def test_a_declined_sale_ends_and_is_closed_in_the_journal(town: Town) -> None:
         kept = session.journal.sale(declined.sale.reference)
         assert kept is not None
         assert kept.state is SaleState.DECLINED
+
+
+def test_a_simulated_card_is_held_there_whenever_one_is_awaited(town: Town) -> None:
+    card = town.card()
+    reader = InProcessReader(card.card)
+    heard = Heard()
+    field = LentField(PlainField(reader), reader)
+    station = Station(town.till(), field, heard)
+    station.start()
+    try:
+        for number in (1, 2):
+            until(lambda: station.want(Sell(300)))
+            assert heard.next(Done).tap.granted
+            heard.next(Removed)
+            assert card.balance_fen == 20_000 - 300 * number
+        assert heard.of(Unwanted) == []
+    finally:
+        station.close()
+        field.close()
 
 
 def test_another_card_is_seen_though_nobody_saw_the_first_one_leave(town: Town) -> None:

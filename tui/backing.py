@@ -84,8 +84,8 @@ def open_backing(
 
 @contextmanager
 def _lent(opened: OpenField, kind: Kind) -> Iterator["Field"]:
-    """The field of a screen. Nobody can hold a simulated card to a reader: for a till a hand does, whenever one
-    is awaited."""
+    """The field of a screen. Nobody can hold a simulated card to a reader: for a till a hand does, whenever
+    one is awaited."""
     from firmware_bridge.virtual.in_process import InProcessReader
 
     if kind != "cashier" or not isinstance(opened.reader, InProcessReader):

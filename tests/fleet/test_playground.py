@@ -4,7 +4,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +177,8 @@ def test_its_own_clearing_and_nothing_left_behind() -> None:
     assert process._process.poll() is not None
     assert Path(tempfile.gettempdir()) in scheme.parents
     assert not scheme.parent.exists()
-    assert {thread.name for thread in threading.enumerate()}.isdisjoint({"hand", "riders", "clearing"})
+    threads = (playground._hand._thread, playground._rider_thread, playground._clearing_thread)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_it_closes_while_its_clearing_still_starts(tmp_path: Path) -> None:

@@ -378,6 +378,17 @@ def test_a_pin_waits_for_its_card_and_is_shown_to_no_other(town: Town) -> None:
         assert till.heard.next(Done).tap.granted
 
 
+def test_a_pin_that_was_entered_meanwhile_goes_with_the_card_when_it_is_back(town: Town) -> None:
+    card = town.card(80_000, PIN)
+    with at(town.till(), card.card) as till:
+        till.station.want(Sell(40_000))
+        assert tapped(till).tap.outcome is Outcome.PIN_WANTED
+        waiting = till.heard.next(Waiting)
+        assert waiting.again is not None
+        till.station.enter_pin(PIN)
+        assert tapped(till).tap.granted
+
+
 def test_three_wrong_pins_lock_and_end_the_sale(town: Town) -> None:
     card = town.card(80_000, PIN)
     with at(town.till(), card.card) as till:
@@ -484,9 +495,8 @@ def test_closing_in_mid_tap_finishes_the_tap(town: Town) -> None:
         assert not till.station.want(Sell(700))
     assert session.journal.waiting_fen() == 700
     assert session.journal.unresolved() == []
-    assert [
-        thread.name for thread in threading.enumerate() if thread.name in ("reader", "clerk", "sender")
-    ] == []
+    threads = (till.station._reader, till.station._clerk, till.station._sender._thread)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 class Unplugged(InProcessReader):

@@ -175,10 +175,10 @@ class BusScreen(StationScreen):
         self._show_view()
         self.query_one(RouteBar).reword()
         self._list_later()
-        report = self.query_one(ReportPanel)
-        report.reword()
         reporting = self._driving.report is not None
         if reporting != self.has_class("-reporting"):
+            report = self.query_one(ReportPanel)
+            report.reword()
             self.set_class(reporting, "-reporting")
             self.set_focus(report if reporting else None)
         self.refresh_bindings()

@@ -69,7 +69,7 @@ def test_selling_asking_and_giving_back(world: Playground) -> None:
         "20.50",
         "12.50",
     )
-    number = next(row.sale.transaction for row in Walk(world.session.journal).more(9).rows if row.record)
+    number = next(row.record.transaction for row in Walk(world.session.journal).more(9).rows if row.record)
     said = typed(
         world, f"refund 0.50 {number}", "tap 2", "tap 1", f"receipt {number}", "refund 5", "refund x 1"
     )

@@ -335,6 +335,11 @@ class _Rules:
         self._notes = notes
         self._riders = self._categories()
         self._products = self._read_products()
+        if not any(Rider.ADULT in found for found in self._products.values()):
+            raise FaresRefused(
+                f"{where}: no fare is for adults; say which rider category they are, "
+                "with --rider-category ID=adult"
+            )
         self._rules: list[tuple[str, str, str, int, Fares]] = []
         self._has_priority = False
         self._read_rules()

@@ -27,6 +27,8 @@ from pos_terminal.terminal import Fare, Terminal, ride_reference, service_day
 MAX_PASSENGERS: Final = 99
 """For whom one card can pay in one run, besides its own rider."""
 MAX_NUMBER: Final = 2**32 - 1
+LONGEST_RUN_S: Final = 12 * 3600
+"""A run that began before that was not ended by mistake: whoever rode in it would ride free in it today."""
 
 _TORN: Final = {Outcome.UNRESOLVED, Outcome.TRY_AGAIN}
 
@@ -226,9 +228,17 @@ class Run:
         return self._more_card
 
     def charge(self) -> Fare:
-        """What the next card pays, for one tap; asked anew for each card. Raises NoSuchFare."""
+        """What the next card pays, for one tap; asked anew for each card. Raises NoSuchFare; NoRun when the
+        run was not ended for half a day."""
+        if self.is_over:
+            raise NoRun("this run began more than 12 hours ago; end it and begin the next one")
         with self._mutex:
             return self._charge(self._more > 0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it began so long ago that nobody can be riding in it any more."""
+        return self._terminal.clock() - self._begun.time_s > LONGEST_RUN_S
 
     def _charge(self, for_more: bool) -> Fare:
         fares = self._fares_now()
@@ -425,8 +435,8 @@ class Runs:
     """The runs of one terminal. Close it when done.
 
     `vehicle` is 4 bytes. `paid` and `head` read the terminal's journal. A run that was under way when the
-    program ended is under way again; when its line is gone from the network it is ended. Raises StoreFailed,
-    JournalError.
+    program ended is under way again; when its line is gone from the network, or half a day has passed, it is
+    ended. Raises StoreFailed, JournalError.
     """
 
     def __init__(
@@ -501,12 +511,11 @@ class Runs:
         return self._run
 
     def go_on(self, line: str, direction: str, number: int) -> Run:
-        """The run of that line, direction and number: the one under way when it is that one and of this
-        service day; else that one is ended and this one begun. Raises as begin."""
+        """The run of that line, direction and number: the one under way when it is that one and not over;
+        else that one is ended and this one begun. Raises as begin."""
         run = self._run
         if run is not None:
-            today = run.day == service_day(self._terminal.now())
-            if today and (run.line.id, run.direction.id, run.number) == (line, direction, number):
+            if not run.is_over and (run.line.id, run.direction.id, run.number) == (line, direction, number):
                 return run
             self.end()
         return self.begin(line, direction, number)
@@ -537,7 +546,7 @@ class Runs:
         run = self._made(begun, line, resumed=True)
         run.resume([one for one in lines[1:] if isinstance(one, At | Ride)], self._paid(begun.entry))
         self._run = run
-        if line not in self.network.lines:
+        if line not in self.network.lines or run.is_over:
             self.end()
 
 

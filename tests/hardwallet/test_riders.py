@@ -1,11 +1,10 @@
 """Rider classes: certified with the card, refused where they are unknown."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from hardwallet.certificates import CARD, check_shape
+from hardwallet.certificates import CARD, Certificate, TrustBundle, check_shape
 from hardwallet.errors import CertificateRefused
 from hardwallet.issuing import create_scheme, open_scheme
 from hardwallet.riders import Rider, class_byte, is_card_class, rider_by_word
@@ -23,34 +22,38 @@ def entropy(count: int) -> bytes:
 entropy.asked = 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("rider", Rider)
-def test_a_card_carries_tier_and_class(tmp_path: Path, rider: Rider) -> None:
-    trust = create_scheme(tmp_path, "town", International(), b"x", NOW, entropy)
-    with open_scheme(tmp_path, b"x", entropy) as scheme:
-        identity, memory = scheme.new_card(5, NOW, rider=rider)
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrustBundle, dict[Rider, Certificate]]:
+    """A scheme, and the certificate of a card of each class."""
+    folder = tmp_path_factory.mktemp("riders")
+    trust = create_scheme(folder, "town", International(), b"x", NOW, entropy)
+    with open_scheme(folder, b"x", entropy) as scheme:
+        made = {rider: scheme.new_card(5, NOW, rider=rider) for rider in Rider}
         plain, _ = scheme.new_card(5, NOW)
-    certificate = identity.certificate
-    assert (certificate.tier, certificate.rider, certificate.klass) == (5, rider, rider * 16 + 5)
-    assert memory.state().tier == 5
     assert (plain.certificate.rider, plain.certificate.klass) == (Rider.ADULT, 5)
-    trust.bundle.check(certificate, CARD, NOW)
-    promoted = replace(
-        certificate, klass=class_byte(5, Rider.SENIOR if rider is Rider.CHILD else Rider.CHILD)
-    )
+    assert {memory.state().tier for _, memory in made.values()} == {5}
+    return trust.bundle, {rider: identity.certificate for rider, (identity, _) in made.items()}
+
+
+Cards = tuple[TrustBundle, dict[Rider, Certificate]]
+
+
+@pytest.mark.parametrize("rider", Rider)
+def test_a_card_carries_tier_and_class(cards: Cards, rider: Rider) -> None:
+    bundle, certificate = cards[0], cards[1][rider]
+    assert (certificate.tier, certificate.rider, certificate.klass) == (5, rider, rider * 16 + 5)
+    bundle.check(certificate, CARD, NOW)
+    other = Rider.SENIOR if rider is Rider.CHILD else Rider.CHILD
+    promoted = replace(certificate, klass=class_byte(5, other))
     with pytest.raises(CertificateRefused, match="not signed"):
-        trust.bundle.check(promoted, CARD, NOW)
+        bundle.check(promoted, CARD, NOW)
 
 
 @pytest.mark.parametrize("klass", [0x50, 0x55, 0x84, 0xF0, 0xFF])
-def test_an_unknown_class_is_refused(tmp_path: Path, klass: int) -> None:
-    trust = create_scheme(tmp_path, "town", International(), b"x", NOW, entropy)
-    with open_scheme(tmp_path, b"x", entropy) as scheme:
-        identity, _ = scheme.new_card(5, NOW)
-    bundle = trust.bundle
+def test_an_unknown_class_is_refused(cards: Cards, klass: int) -> None:
+    bundle, certificate = cards[0], replace(cards[1][Rider.ADULT], klass=klass)
     with pytest.raises(CertificateRefused, match="unknown class"):
-        check_shape(
-            replace(identity.certificate, klass=klass), bundle.suite.number, bundle.scheme, bundle.currency
-        )
+        check_shape(certificate, bundle.suite.number, bundle.scheme, bundle.currency)
     assert not is_card_class(klass)
 
 

@@ -108,6 +108,10 @@ def test_categories_that_nobody_names_are_left_out_and_told(read: Read) -> None:
     assert any("old (Old)" in note for note in network.notes)
     with pytest.raises(FaresRefused, match="no category young; it has 0, old, student"):
         read(dict(FEED), Choices({"young": Rider.CHILD}))
+    files = {**FEED, "rider_categories": "rider_category_id\n0\nold\n"}
+    files["fare_products"] = FEED["fare_products"].replace(",,", ",old,")
+    with pytest.raises(FaresRefused, match="no fare is for adults"):
+        read(files)
     with pytest.raises(FaresRefused, match="both the default"):
         read(changed("rider_categories", "Student,", "Student,1"))
 

@@ -349,6 +349,8 @@ def test_a_free_ride_asks_all_that_a_payment_asks(bus: Bus, mill: Mill, counter:
     assert "expired" in bus.tap(expired).reason
     fine = rider(mill, Rider.SENIOR)
     counter.time.now += bus.terminal.limits.denylist_stop_s + 60
+    bus.runs.end()
+    bus.runs.begin("7", "out")
     assert bus.tap(fine).outcome is Outcome.DECLINED
     assert bus.run.counts.total == 0
 
@@ -451,6 +453,27 @@ def test_going_on_is_the_same_run_or_a_new_one(bus: Bus, mill: Mill) -> None:
     assert bus.runs.go_on("7", "out", number) is bus.run
     assert bus.run.counts.total == 1
     assert bus.runs.go_on("7", "back", number).counts.total == 0
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_yesterdays_run_is_over(bus: Bus, counter: Counter, mill: Mill, restarted: bool) -> None:
+    """A driver forgot to end it: who rode yesterday does not ride free today."""
+    holder = rider(mill, Rider.ADULT)
+    assert bus.tap(holder).granted
+    counter.time.now += 11 * 3600
+    bus.restart()
+    assert bus.tap(holder).outcome is Outcome.ALREADY_GRANTED
+    counter.time.now += 2 * 3600
+    if restarted:
+        bus.restart()
+        assert bus.runs.run is None
+        assert bus.runs.last is not None
+        assert bus.runs.last.counts.total == 1
+    else:
+        with pytest.raises(NoRun, match="12 hours"):
+            bus.run.charge()
+        assert bus.runs.go_on("7", "out", 1).counts.total == 0
+        assert bus.tap(holder).granted
 
 
 def test_a_wrong_clock_begins_no_run(bus: Bus, counter: Counter, mill: Mill) -> None:

@@ -70,6 +70,7 @@ pytestmark = [
 ]
 
 DENIED = "the card is on its issuer's denylist and can't pay here; its holder has to ask the issuer"
+GIVEN_UP = "the sale was given up before; the payment returns to the card's account"
 LEFT = "The card left the reader. Present the same card again."
 FULL = (
     "The disk that holds the journal till/journal.sqlite is full. Free some space; "
@@ -218,9 +219,7 @@ def test_the_till_in_every_state(snapshot: Snapshot, size: tuple[int, int], lang
         await camera.tapped("pin", a_tap(Outcome.PIN_WANTED))
         await camera.tapped("pin-wrong", a_tap(Outcome.PIN_WRONG, status_word=0x63C2))
         await camera.tapped("locked", a_tap(Outcome.DECLINED, **LOCKED))
-        await camera.tapped(
-            "not-granted", a_tap(Outcome.PAID_NOT_GRANTED, reason="the sale was given up before")
-        )
+        await camera.tapped("not-granted", a_tap(Outcome.PAID_NOT_GRANTED, reason=GIVEN_UP))
         await camera.told(Sending(400, 1_000))
         await camera.tapped("torn", a_tap(Outcome.UNRESOLVED, reason=LEFT))
         await camera.tapped("other-card", a_tap(Outcome.OTHER_CARD))

@@ -19,19 +19,26 @@ _GAP = "  "
 
 
 def lines_of(keys: Iterable[tuple[str, str]], width: int, lines: int = _LINES) -> list[list[tuple[str, str]]]:
-    """Keys and words, spread over lines of that many columns; what does not fit is left out."""
+    """Keys and words, spread over lines of that many columns.
+
+    Where there is no room for all, those before the last are left out: the last is the way out.
+    """
+    left = list(keys)
+    while len(rows := _spread(left, width)) > lines and len(left) > 1:
+        del left[-2]
+    return rows
+
+
+def _spread(keys: list[tuple[str, str]], width: int) -> list[list[tuple[str, str]]]:
     rows: list[list[tuple[str, str]]] = [[]]
     used = 0
     for shown, word in keys:
         wanted = columns(shown) + 1 + columns(word)
-        gap = len(_GAP) if rows[-1] else 0
-        if used + gap + wanted > width:
-            if len(rows) == lines:
-                break
+        if rows[-1] and used + len(_GAP) + wanted > width:
             rows.append([])
-            used, gap = 0, 0
+            used = 0
+        used += wanted + (len(_GAP) if rows[-1] else 0)
         rows[-1].append((shown, word))
-        used += gap + wanted
     return rows
 
 

@@ -37,7 +37,7 @@ from fleet.station import (
 from pos_terminal.errors import NoSuchSale
 from pos_terminal.visit import Outcome, Tap
 from tests.tui.screens.stage import WELL, FakePlayground, FakeStation, backing
-from tests.tui.world import REPOSITORY, environment
+from tests.tui.world import REPOSITORY
 from tui.plain import loop as plain
 from tui.plain.lines import MAX_LINE, Lines
 from tui.plain.loop import Command, Face, Loop
@@ -439,26 +439,3 @@ def test_the_line_mode_needs_no_textual() -> None:
         [sys.executable, "-c", probe], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
     assert done.stdout == "[]\n"
-
-
-def test_a_screen_without_a_terminal_says_what_to_do() -> None:
-    for words, said in (
-        (["cashier"], "with --plain it works line by line"),
-        (["bus", "--plain", "--web", "0"], "--plain or --web, not both"),
-        (["cashier", "--plain", "--theme", "pink"], "--theme is dark or light or contrast"),
-        (["cashier", "--plain", "--lang", "fr"], "--lang is en or zh"),
-        (["cashier", "--plain", "--reader", "pcsc:0"], "name it with --terminal"),
-        (["cashier", "--plain", "--terminal", "/nowhere"], "/nowhere"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "tui", "tui", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=REPOSITORY,
-            env=environment({"LANGUAGE": "C"}),
-            check=False,
-        )
-        assert done.returncode in (1, 2)
-        assert (done.stdout, done.stderr.count("\n")) == ("", 1), done.stderr
-        assert said in done.stderr

@@ -52,6 +52,9 @@ def test_a_terminal_is_that_terminal(world: World, monkeypatch: pytest.MonkeyPat
         ("cashier --web 0 --reader sim:alice.card", "name it with --terminal"),
         ("cashier --web 0 --plain", "not both"),
         ("cashier --web 70000", "--web"),
+        ("cashier", "with --plain it works line by line"),
+        ("cashier --plain --theme pink", "--theme is dark or light or contrast"),
+        ("cashier --plain --lang fr", "--lang is en or zh"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_screen_opens(world: World, words: str, said: str) -> None:

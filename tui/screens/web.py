@@ -199,7 +199,7 @@ class Web:
     def application(self) -> web.Application:
         """The routes."""
         application = web.Application(middlewares=[self._guard])
-        application.router.add_get("/", self._page)
+        application.router.add_get("/", self._page, allow_head=False)  # a HEAD would spend the token
         application.router.add_get("/ws", self._websocket)
         application.router.add_get("/static/till.js", self._script)
         application.router.add_get("/static/till.css", self._style)

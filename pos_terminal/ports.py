@@ -148,6 +148,15 @@ class RideBook(Protocol):
     def passenger(self, card: bytes) -> int:
         """Whom this tap of a card (8 bytes) pays for: 0 its own rider, else the number of a further one."""
 
+    def rides_free(self, reference: bytes) -> bool:
+        """Whether the ride of that reference (12 bytes) was granted for nothing."""
+
+    def claims(self, record: Record) -> bool:
+        """Whether a payment to this terminal, found on its card, is for a ride of this run: a torn one."""
+
+    def found(self, record: Record, rider: "Rider") -> None:
+        """A payment that it claims is kept as granted now; `rider` is the card's class."""
+
     def keep_free(self, reference: bytes, card: bytes, rider: "Rider", now_s: int) -> bool:
         """Keep a free ride durably, by its reference (12 bytes) and card (8 bytes); False when it was kept
         before. Raises StoreFailed: then nothing is granted."""

@@ -344,6 +344,21 @@ class Run:
 
     # ------------------------------------------------------------------ from a tap, in its thread
 
+    def rides_free(self, reference: bytes) -> bool:
+        """Whether the ride of that reference (12 bytes) was granted for nothing."""
+        with self._mutex:
+            return reference in self._free
+
+    def claims(self, record: Record) -> bool:
+        """Whether a payment is for a ride of this run."""
+        return self._passenger_in(record) is not None
+
+    def found(self, record: Record, rider: Rider) -> None:
+        """Count a torn ride that was found on its card, and granted."""
+        rider = Rider.ADULT if self._passenger_in(record) else rider
+        with self._mutex:
+            self._counted.rides[record.reference] = (rider, record.amount_fen)
+
     def passenger(self, card: bytes, for_more: bool) -> int:
         """Whom this tap of a card (8 bytes) pays for."""
         with self._mutex:
@@ -422,6 +437,15 @@ class _Boarding:
     def passenger(self, card: bytes) -> int:
         self.asked_for = self.run.passenger(card, self.for_more)
         return self.asked_for
+
+    def rides_free(self, reference: bytes) -> bool:
+        return self.run.rides_free(reference)
+
+    def claims(self, record: Record) -> bool:
+        return self.run.claims(record)
+
+    def found(self, record: Record, rider: Rider) -> None:
+        self.run.found(record, rider)
 
     def keep_free(self, reference: bytes, card: bytes, rider: Rider, now_s: int) -> bool:
         ride = Ride("ride", reference.hex(), card.hex(), int(rider), self.asked_for, 0, now_s)

@@ -143,12 +143,14 @@ class _Tap(Visit):
             if self.terminal.is_denied(card.certificate):
                 raise self._denied(charge, card, now)
             sale = self._ask(charge, card, now)
+            self.book = charge.book if isinstance(charge, Fare) else None
             book = _book_of_free(charge, sale)
             if book is not None:
                 result = self._ride_free(book, sale, card, now)
             else:
                 result = self._settle(sale, self._pay(sale, card, pin, now), now)
         except Stop as stop:
+            self.book = None
             result = self._never_no(stop.tap, charge)
         self.lap("decide")
         result.phases = self.phases
@@ -241,6 +243,8 @@ class _Tap(Visit):
     def _ride_fen(self, fare: Fare, reference: bytes, card: KnownCard, now: int) -> int:
         """What the ride costs. A ride that was paid, or may have been, is asked for by that same amount,
         whatever it would cost by now: only so does the card know it again, and pay it once."""
+        if fare.book is not None and fare.book.rides_free(reference):
+            return 0
         if fare.varies:
             kept = self.journal.sale(reference)
             if kept is not None:

@@ -20,7 +20,7 @@ from hardwallet.records import PAYMENT, RETAIL, Record
 from hardwallet.riders import Rider
 from hardwallet.session import KnownCard, WalletSession
 from pos_terminal.errors import JournalFull
-from pos_terminal.ports import CardCertificate
+from pos_terminal.ports import CardCertificate, RideBook
 from pos_terminal.sale import Sale, SaleState
 from pos_terminal.terminal import Terminal
 
@@ -118,6 +118,7 @@ class Visit:
         self.phases: dict[str, Phase] = {}
         self._modelled_ms = modelled_ms
         self._mark = (terminal.stopwatch(), modelled_ms())
+        self.book: RideBook | None = None  # of the run under way, while the card may ride in it
         self.proved = False
         self._presented = False
         self._relieved = False  # of its records, before the result stood
@@ -280,17 +281,29 @@ class Visit:
             above = record.sequence
             if self.journal.payment(record.card, record.sequence) is None:
                 carried += 1
-            self._keep(record, now)
+            self._keep(record, card, now)
             self.session.ratify(record)
         return carried
 
-    def _keep(self, record: Record, now: int) -> None:
+    def _keep(self, record: Record, card: KnownCard, now: int) -> None:
         """A record that is read, not paid just now: another's is carried, an own one was never granted."""
         if record.kind != PAYMENT or not self.is_own(record):
             self.journal.keep_carried(record, now)
             return
-        if not self._is_kept(record):
-            self.journal.keep_payment(record, SaleState.PAID_NOT_GRANTED, now)
+        if self._is_kept(record):
+            return
+        state = SaleState.PAID_NOT_GRANTED
+        if self.book is not None and self._is_torn_ride(self.book, record):
+            state = SaleState.GRANTED
+        self.journal.keep_payment(record, state, now)
+        if self.book is not None and state is SaleState.GRANTED:
+            self.book.found(record, card.certificate.rider)
+
+    def _is_torn_ride(self, book: RideBook, record: Record) -> bool:
+        """Whether a record is a ride of the run under way that was torn: granted now, once. Its rider is in
+        the bus, and would else have paid and not ridden."""
+        known = self.journal.payment(record.card, record.sequence) or self.journal.sale(record.reference)
+        return known is None and book.claims(record)
 
     def after(self, result: Tap, card: KnownCard, now: int) -> None:
         """RATIFY, and take along what the card still holds for others. A card that leaves now has lost

@@ -96,15 +96,14 @@ def test_a_tap_that_broke_off_is_told_and_can_be_finished(bus: Bus, mill: Mill) 
     assert (found.tapped, found.torn) == (True, False)
 
 
-def test_what_was_not_granted_is_no_ride(bus: Bus, mill: Mill) -> None:
-    """Paid for one more, torn, and carried by a tap that nobody asked one more of."""
+def test_what_was_not_granted_is_no_ride(bus: Bus, mill: Mill, counter: Counter) -> None:
+    """Torn, and then carried from a card that may not ride."""
     holder = rider(mill, Rider.ADULT)
-    bus.run.for_one_more()
     bus.torn(holder)
-    bus.run.for_no_more()
+    deny(counter, bus.terminal, holder)
     assert bus.tap(holder).carried == 1
     found = look(bus, holder)
-    assert (found.tapped, found.passengers, found.torn) == (True, 0, False)
+    assert (found.tapped, found.passengers, found.torn, found.denied) == (False, 0, False, True)
 
 
 def test_denied_or_blocked(bus: Bus, mill: Mill, counter: Counter) -> None:

@@ -235,8 +235,8 @@ def test_torn_while_paying_for_two(bus: Bus, mill: Mill) -> None:
 
 
 def test_torn_while_paying_for_two_and_the_power_goes(bus: Bus, mill: Mill) -> None:
-    """Nobody remembers the press: the payment is carried, not granted, and returns to the card's account."""
-    holder = rider(mill, Rider.ADULT)
+    """Nobody remembers the press, but the card does: the companion who is paid for rides."""
+    holder = rider(mill, Rider.STUDENT)
     assert bus.tap(holder).granted
     bus.run.for_one_more()
     assert bus.torn(holder).outcome is Outcome.UNRESOLVED
@@ -244,14 +244,60 @@ def test_torn_while_paying_for_two_and_the_power_goes(bus: Bus, mill: Mill) -> N
     again = bus.tap(holder)
     assert (again.outcome, again.passenger) == (Outcome.ALREADY_GRANTED, 0)
     assert again.carried == 1
-    assert riders(bus.run.counts) == {Rider.ADULT: 1}
+    assert riders(bus.run.counts) == {Rider.STUDENT: 1, Rider.ADULT: 1}
     stored = journal_of(bus.terminal).payment(holder.number, 3)
     assert stored is not None
-    assert not stored.granted
+    assert stored.granted
     bus.run.for_one_more()
-    assert (bus.tap(holder).passenger, bus.run.counts.total) == (2, 2)
+    assert (bus.tap(holder).passenger, bus.run.counts.total) == (2, 3)
     bus.restart()
-    assert (bus.run.counts.total, bus.run.counts.amount_fen) == (2, 400)
+    assert (bus.run.counts.total, bus.run.counts.amount_fen) == (3, 500)
+
+
+def test_a_torn_ride_of_its_own_is_granted_when_the_card_pays_for_another(bus: Bus, mill: Mill) -> None:
+    holder = rider(mill, Rider.STUDENT)
+    assert bus.torn(holder).outcome is Outcome.UNRESOLVED
+    bus.run.for_one_more()
+    assert (bus.tap(holder).passenger, bus.run.passengers_of(holder.number)) == (1, (True, 1))
+    assert bus.tap(holder).outcome is Outcome.ALREADY_GRANTED
+    assert (balance(holder), bus.run.counts.amount_fen) == (19_700, 300)
+
+
+def test_a_torn_ride_of_another_run_is_not_granted_in_this_one(bus: Bus, mill: Mill) -> None:
+    holder = rider(mill, Rider.ADULT)
+    assert bus.torn(holder).outcome is Outcome.UNRESOLVED
+    bus.runs.end()
+    bus.runs.begin("7", "out")
+    assert bus.tap(holder).carried == 1
+    stored = [journal_of(bus.terminal).payment(holder.number, sequence) for sequence in (2, 3)]
+    assert [one is not None and one.granted for one in stored] == [False, True]
+    assert bus.run.counts.total == 1
+
+
+def test_a_torn_ride_of_a_card_that_may_not_ride_is_not_granted(
+    bus: Bus, mill: Mill, counter: Counter
+) -> None:
+    from tests.pos_terminal.test_denylist import deny
+
+    holder = rider(mill, Rider.ADULT)
+    assert bus.torn(holder).outcome is Outcome.UNRESOLVED
+    deny(counter, bus.terminal, holder)
+    tapped = bus.tap(holder)
+    assert (tapped.outcome, tapped.carried) == (Outcome.DECLINED, 1)
+    assert bus.run.counts.total == 0
+    bus.restart()
+    assert bus.run.counts.total == 0
+
+
+def test_who_rode_free_pays_nothing_further_along(far: Bus, mill: Mill) -> None:
+    """A senior says a near stop, which is free, and taps once more when nobody has said one."""
+    holder = rider(mill, Rider.SENIOR)
+    far.run.set_destination(0)
+    assert far.tap(holder).free
+    assert far.tap(holder).outcome is Outcome.ALREADY_GRANTED
+    far.restart()
+    assert far.tap(holder).outcome is Outcome.ALREADY_GRANTED
+    assert (balance(holder), far.run.counts.free) == (20_000, 1)
 
 
 def test_what_is_refused_is_asked_of_no_stranger(bus: Bus, mill: Mill) -> None:

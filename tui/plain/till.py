@@ -12,7 +12,6 @@ from fleet.station import Asked, CardSeen, Decided, Done, Event, Fault, Waiting
 from pos_terminal.errors import DifferenceUnexplained
 from pos_terminal.money import parse_amount
 from pos_terminal.refund import Refund
-from pos_terminal.sale import SaleState
 from pos_terminal.shift import ShiftReport
 from tui.errors import BadUsage
 from tui.plain.loop import Command, Face, Loop
@@ -261,10 +260,10 @@ class TillFace(Face):
     def _print(self, rest: str) -> Iterable[str]:
         self._want_printer()
         if not rest:
-            record = self.desk.printable
-            if record is None:
+            found = self.desk.printable
+            if found is None:
                 return [say("There is nothing to print yet.")]
-            return [self.jobs.print_receipt(record, SaleState.GRANTED, again=False)()]
+            return [self.jobs.print_receipt(*found, again=False)()]
         row = self._row(rest)
         if row.record is None or row.sale is None:
             return phrases.row_sentences(row)

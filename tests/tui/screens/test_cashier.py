@@ -468,6 +468,8 @@ def test_a_torn_refund_goes_on_with_the_same_card(world: Playground) -> None:
         await cashier.press("h")
         await cashier.at(HistoryScreen)
         await cashier.sees("9.00")
+        await cashier.press("enter")
+        await cashier.at(ReceiptScreen)
         await cashier.press("r")
         await cashier.at(LineOfText)
         await cashier.press("enter")

@@ -24,8 +24,10 @@ from fleet.station_events import (
     Waiting,
 )
 from hardwallet import status as sw
+from pos_terminal.errors import JournalFailed
 from pos_terminal.inquiry import Inquiry
 from pos_terminal.refund import Refund
+from pos_terminal.sale import SaleState
 from pos_terminal.visit import Outcome
 from tests.tui.screens.till_stage import (
     CARD,
@@ -182,6 +184,26 @@ def test_a_result_stands_until_a_key(till: Counter) -> None:
     assert shown(till) == before
     till.types("⎋")
     assert till.phase is Phase.AMOUNT
+
+
+def test_what_is_printed_says_whether_it_was_granted(till: Counter) -> None:
+    at_first = till.desk.printable
+    assert at_first is None
+    till.types("12.50⏎")
+    till.tapped(a_tap(Outcome.GRANTED))
+    granted = a_tap(Outcome.GRANTED).record
+    assert till.desk.printable == (granted, SaleState.GRANTED)
+    till.tapped(a_tap(Outcome.DECLINED, **NOT_ENOUGH))
+    assert till.desk.printable == (granted, SaleState.GRANTED)
+    till.tapped(a_tap(Outcome.PAID_NOT_GRANTED, record=granted))
+    assert till.desk.printable == (granted, SaleState.PAID_NOT_GRANTED)
+
+
+def test_a_journal_that_failed_is_told_before_a_card_is_asked(till: Counter) -> None:
+    till.failure = JournalFailed("A write did not reach the disk")
+    till.types("5⏎")
+    assert "did not reach the disk" in said(till)
+    assert till.wanted == []
 
 
 def test_not_enough_shows_the_balance_and_enter_asks_another_card(till: Counter) -> None:

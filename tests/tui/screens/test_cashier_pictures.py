@@ -132,7 +132,8 @@ ROWS = [
 class Shifts(FakeShifts):
     """A shift that goes on until it is closed."""
 
-    blind = False
+    blind = torn = False
+    damage = ""
     current: Shift | None = SHIFT
 
     def read(self) -> ShiftReport:

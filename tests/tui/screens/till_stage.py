@@ -7,7 +7,7 @@ from fleet.station_events import CardSeen, Decided, Done, Event, Sell, Task, Wai
 from hardwallet import records
 from hardwallet import status as sw
 from hardwallet.records import PAYMENT, Record
-from pos_terminal.errors import ShiftNotOpen
+from pos_terminal.errors import ShiftNotOpen, TerminalError
 from pos_terminal.limits import TerminalLimits
 from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.visit import Outcome, Tap
@@ -90,13 +90,19 @@ class Counter:
 
     def __init__(self) -> None:
         self.stored_fen = 0
+        self.failure: TerminalError | None = None
         session = SimpleNamespace(
             terminal=SimpleNamespace(limits=TerminalLimits()),
-            journal=SimpleNamespace(waiting_fen=lambda: self.stored_fen),
+            journal=SimpleNamespace(waiting_fen=self._waiting_fen),
         )
         self.shifts = FakeShifts()
         self.station = FakeStation(session, None, lambda _event: None)
         self.desk = Desk(cast("Any", self.station), cast("Any", session), cast("Any", self.shifts))
+
+    def _waiting_fen(self) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return self.stored_fen
 
     def types(self, keys: str) -> None:
         """Each character as a key; ⏎ is Enter, ⌫ backspace, ⎋ Esc."""

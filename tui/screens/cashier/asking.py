@@ -41,7 +41,11 @@ def wrong_cash(text: str) -> str:
 
 def sentence_of(error: TerminalError) -> str:
     """An error as a sentence in the language of now."""
-    sentence = told(str(error))
+    return capital(told(str(error)))
+
+
+def capital(sentence: str) -> str:
+    """The sentence as the first of a paragraph."""
     return sentence[:1].upper() + sentence[1:]
 
 

@@ -38,11 +38,11 @@ from fleet.station_events import (
     Waiting,
 )
 from hardwallet.records import Record
-from pos_terminal.errors import ShiftNotOpen
+from pos_terminal.errors import ShiftNotOpen, TerminalError
 from pos_terminal.inquiry import Inquiry
 from pos_terminal.limits import refusal
 from pos_terminal.refund import Refund
-from pos_terminal.sale import REFUND_PROFILE, Sale
+from pos_terminal.sale import REFUND_PROFILE, Sale, SaleState
 from pos_terminal.visit import Outcome, Tap
 from tui.screens.cashier.amount import AmountEntry
 from tui.text import say, told, yuan
@@ -192,9 +192,14 @@ class Desk:
         return self.open_sale is not None
 
     @property
-    def printable(self) -> Record | None:
-        """The record of the last payment or refund that went through since the start."""
-        return next((past.tap.record for past in self.past if past.tap.record is not None), None)
+    def printable(self) -> tuple[Record, SaleState] | None:
+        """The last record that a card gave since the start, and what has become of its sale."""
+        for past in self.past:
+            record = past.tap.record
+            if record is not None:
+                lost = past.tap.outcome is Outcome.PAID_NOT_GRANTED
+                return record, SaleState.PAID_NOT_GRANTED if lost else SaleState.GRANTED
+        return None
 
     def type(self, key: str) -> None:
         """A digit or a dot; whatever else is told in words."""
@@ -258,14 +263,16 @@ class Desk:
         """What the terminal says before any card is asked for."""
         try:
             self._shifts.require_open()
+            reason = refusal(self._session.terminal.limits, amount_fen, self._session.journal.waiting_fen())
         except ShiftNotOpen as error:
             closed = str(error)
             self.entry.refuse(lambda: say("{sentence}: press S.", sentence=told(closed).rstrip(".。")))
             return False
-        terminal = self._session.terminal
-        reason = refusal(terminal.limits, amount_fen, self._session.journal.waiting_fen())
+        except TerminalError as error:
+            reason = str(error)
         if reason is not None:
-            self.entry.refuse(lambda: told(reason))
+            words = reason
+            self.entry.refuse(lambda: told(words))
         return reason is None
 
     def _enter_pin(self) -> None:

@@ -23,6 +23,8 @@ PAGE: Final = 50
 """Rows that are read at once."""
 MOST: Final = 1_000
 """Rows that the screen holds; what is older is found by a search."""
+FRESH: Final = 200
+"""A list of so many rows is kept up to date by itself."""
 AHEAD: Final = 10
 """Rows before the end at which more are read."""
 
@@ -127,9 +129,10 @@ class HistoryScreen(PageScreen):
         self._draw()
 
     def on_station(self, event: Event) -> None:
-        """What was acknowledged meanwhile loses its mark."""
+        """What was acknowledged meanwhile loses its mark, as long as the list is short."""
         super().on_station(event)
-        if isinstance(event, StatusChanged):
+        reading = self._reading
+        if isinstance(event, StatusChanged) and reading is not None and len(reading.rows) <= FRESH:
             self.read_anew(keep=True)
 
     # ------------------------------------------------------------------ reading
@@ -146,7 +149,7 @@ class HistoryScreen(PageScreen):
         show = self._show
 
         def began(walk: Walk) -> None:
-            if self._show is show and parse_search(self._search) == search:
+            if self.is_open and self._show is show and parse_search(self._search) == search:
                 reading = _Reading(walk, wanted, [])
                 self._go_on(reading, replacing=before if keep else None)
 
@@ -172,7 +175,7 @@ class HistoryScreen(PageScreen):
         reading.busy = False
         reading.rows += piece.rows
         reading.looked_at, reading.entries, reading.done = piece.looked_at, piece.entries, piece.done
-        if not self.is_mounted or self._reading is not (reading if replacing is None else replacing):
+        if not self.is_open or self._reading is not (reading if replacing is None else replacing):
             return  # another filter, or the page was left
         if len(reading.rows) < reading.wanted and not piece.done:
             self._go_on(reading, replacing)
@@ -183,11 +186,14 @@ class HistoryScreen(PageScreen):
             self._add(piece.rows)
         else:
             self._reading = reading
-            self._draw()
+            if reading.rows != replacing.rows:
+                self._draw()
         if self._stale:
             self.read_anew(keep=True)
 
     def _failed(self, sentence: phrases.Say) -> None:
+        if not self.is_open:
+            return
         if self._reading is not None:
             self._reading.busy = False
         self.query_one("#footing", Words).become(sentence)
@@ -339,7 +345,8 @@ class HistoryScreen(PageScreen):
             print_receipt(self.till, row.record, self._told, state=state, again=True)
 
     def _told(self, sentence: phrases.Say) -> None:
-        self.query_one("#footing", Words).become(sentence)
+        if self.is_open:
+            self.query_one("#footing", Words).become(sentence)
 
     def action_refund(self) -> None:
         """R"""

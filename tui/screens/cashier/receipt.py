@@ -85,7 +85,8 @@ class ReceiptScreen(PageScreen):
             print_receipt(self.till, row.record, self._told, state=state, again=True)
 
     def _told(self, sentence: phrases.Say) -> None:
-        self.query_one("#footing", Words).become(sentence)
+        if self.is_open:
+            self.query_one("#footing", Words).become(sentence)
 
     def action_refund(self) -> None:
         """R: back to the till, which asks how much."""

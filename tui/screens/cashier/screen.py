@@ -36,7 +36,13 @@ class PageScreen(CashierScreen):
 
     def on_station(self, event: Event) -> None:  # noqa: ARG002 - for subclasses
         """A card's result is shown here as on the till."""
-        self.query_one(Strip).reword()
+        for strip in self.query(Strip):
+            strip.reword()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still there; a worker may come back to a page that was left."""
+        return self in self.app.screen_stack
 
     def action_close(self) -> None:
         """Back to what lies under it."""

@@ -17,7 +17,7 @@ from tui.screens.cashier.screen import PageScreen, back_sentence, back_word
 from tui.screens.keys import Key, bindings
 from tui.screens.widgets.dialogs import LineOfText
 from tui.screens.words import Words
-from tui.text import say, yuan
+from tui.text import say, told, yuan
 
 Say = Callable[[], str]
 
@@ -108,10 +108,14 @@ class ShiftScreen(PageScreen):
 
     def on_mount(self) -> None:
         """The figures of now."""
+        if self.till.shifts.torn:
+            self._say(lambda: say("What was written last before a power cut was not kept: check it."))
         self.action_read()
 
     def _heading(self) -> str:
         shift = self.till.shifts.current
+        if self.till.shifts.damage:
+            return asking.capital(told(self.till.shifts.damage))
         if shift is None:
             return say("No shift is open. O opens one.")
         if self.till.shifts.blind:
@@ -130,7 +134,7 @@ class ShiftScreen(PageScreen):
         """What can be done with a shift that is open, or with none."""
         is_open = self.till.shifts.current is not None
         if action == "open":
-            return not is_open
+            return not is_open and not self.till.shifts.damage
         if action in ("cash_in", "cash_out", "read", "count"):
             return is_open
         return action != "print" or self._report is not None
@@ -138,12 +142,16 @@ class ShiftScreen(PageScreen):
     # ------------------------------------------------------------------ reports
 
     def _show(self, report: ShiftReport | None) -> None:
+        if not self.is_open:
+            return
         self._report, self._was_printed = report, False
         self.query_one("#heading", Words).reword()
         self.query_one("#paper", Words).reword()
         self.till.refresh_keys()
 
     def _say(self, sentence: Say) -> None:
+        if not self.is_open:
+            return
         self.query_one("#footing", Words).become(sentence)
         self.till.refresh_keys()
 
@@ -186,7 +194,8 @@ class ShiftScreen(PageScreen):
 
     def _changed(self, _shift: object) -> None:
         self._say(lambda: "")
-        self.action_read()
+        if self.is_open:
+            self.action_read()
 
     def action_open(self) -> None:
         """O: who, and how much lies in the drawer."""

@@ -6,7 +6,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from fleet.station_events import Event
+from fleet.station_events import Decided, Event, SendFailed, Sending, Sent
 from pos_terminal.refund import Refund
 from tui.screens.cashier import asking
 from tui.screens.cashier.desk import Phase
@@ -15,6 +15,7 @@ from tui.screens.cashier.screen import CashierScreen
 from tui.screens.cashier.widgets import WIDE, Before, Face, Progress
 from tui.screens.keys import Key, bindings
 from tui.screens.widgets.dialogs import Choose, LineOfText
+from tui.screens.words import Worded
 from tui.text import say
 
 
@@ -122,18 +123,25 @@ class TillScreen(CashierScreen):
         """The results before have their place on a wide window only."""
         self.set_class(event.size.width >= WIDE, "-wide")
 
-    def on_station(self, event: Event) -> None:  # noqa: ARG002 - the desk has taken it
+    def on_station(self, event: Event) -> None:
         """The desk was told; the view follows in the same frame."""
+        if isinstance(event, Decided):
+            self._reword(Before)
+        elif isinstance(event, Sending | Sent | SendFailed):
+            self._reword(Progress)
         self.show_desk()
         if self.desk.phase is Phase.ASKED and self.desk.inquiry is not None:
             self._show_inquiry()
 
     def show_desk(self) -> None:
         """Draws what stands now."""
-        self.query_one(Face).reword()
-        self.query_one(Before).reword()
-        self.query_one(Progress).reword()
+        self._reword(Face)
         self.till.refresh_keys()
+
+    def _reword(self, kind: type[Worded]) -> None:
+        """An event may come before the widgets are there; each says what stands when it is mounted."""
+        for widget in self.query(kind):
+            widget.reword()
 
     def on_screen_resume(self) -> None:
         """What happened while another screen was above."""
@@ -264,9 +272,10 @@ class TillScreen(CashierScreen):
         """P: the receipt of the last result."""
         from tui.screens.cashier.paper import print_receipt
 
-        record = self.desk.printable
-        if record is not None:
-            print_receipt(self.till, record, self._note)
+        found = self.desk.printable
+        if found is not None:
+            record, state = found
+            print_receipt(self.till, record, self._note, state=state)
 
     def action_export(self) -> None:
         """E."""

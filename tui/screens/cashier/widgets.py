@@ -41,7 +41,8 @@ class Face(Static, Worded):
         self.update(
             Content("\n").join(
                 Content.styled(row.text, "bold") if row.strong else Content(row.text) for row in rows
-            )
+            ),
+            layout=False,
         )
 
     def on_resize(self, _event: events.Resize) -> None:
@@ -75,7 +76,7 @@ class Before(Static, Worded):
         """Says them anew."""
         lines = [say("Lately at this till"), ""]
         lines += [_past_line(past) for past in islice(self._desk.past, max(0, self.size.height - 2))]
-        self.update("\n".join(lines))
+        self.update("\n".join(lines), layout=False)
 
     def on_resize(self, _event: events.Resize) -> None:
         """As many as fit."""

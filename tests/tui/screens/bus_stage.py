@@ -1,7 +1,7 @@
 """A bus under test: a simulated world with its tray, and taps as a station would tell them."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -99,15 +99,20 @@ class Driver:
         await until(self.pilot, lambda: self.app.driving.lingers, "the card has left")
 
     async def settle(self) -> None:
-        """All errands are done, and all that they changed is drawn."""
-        done = threading.Event()
+        """All errands are done, also those that an event has brought, and all that they changed is drawn."""
+        for _ in range(2):
+            done = threading.Event()
+            self.app.errands.hand(self._marking(done))
+            await until(self.pilot, done.is_set, "the errands")
+        await until(self.pilot, lambda: self.screen._listing is None, "the lists")
+
+    def _marking(self, done: threading.Event) -> Callable[[], None]:
+        """An errand that is over when the app has worked off what came before it."""
 
         def mark() -> None:
             self.app.call_later(done.set)
 
-        self.app.errands.hand(mark)
-        await until(self.pilot, done.is_set, "the errands")
-        await until(self.pilot, lambda: self.screen._listing is None, "the lists")
+        return mark
 
     async def running(self) -> None:
         """A run is under way."""

@@ -70,7 +70,9 @@ class Chooser(Vertical, Worded):
     def compose(self) -> ComposeResult:
         """A title, a line to type in, the list."""
         yield Words(self._title, id="chooser-title")
-        yield Input(max_length=_TYPED, id="chooser-typed")
+        typed = Input(max_length=_TYPED, id="chooser-typed")
+        typed.cursor_blink = False  # it would wake the machine twice a second
+        yield typed
         choices = OptionList(id="chooser-list", markup=False)
         choices.can_focus = False
         yield choices

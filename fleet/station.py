@@ -236,7 +236,7 @@ class Station:
                 return False
             self._drop()
             self._task = task
-            self._await()
+            self._await(anew=True)
             self._nudge()
             return True
 
@@ -305,11 +305,14 @@ class Station:
         self._task = self._charge = self._again = None
         self._pin, self._pin_card = "", b""
 
-    def _await(self) -> None:
-        if self._task is not None:
-            self._post(Waiting(self._task, self._again))
-            if isinstance(self._field, Summoned):
-                self._field.awaited()
+    def _await(self, *, anew: bool) -> None:
+        """Tells that a card is awaited. Where a task takes card after card, one card alone does not come back
+        by itself."""
+        if self._task is None:
+            return
+        self._post(Waiting(self._task, self._again))
+        if isinstance(self._field, Summoned) and (anew or not isinstance(self._task, Board | Inspect)):
+            self._field.awaited()
 
     def _nudge(self) -> None:
         """What lies there may be asked now: the clerk wakes the reader."""
@@ -393,7 +396,7 @@ class Station:
             if self._closing:
                 return
             self._post(Removed())
-            self._await()
+            self._await(anew=False)
 
     def _well(self) -> None:
         """The reader answers as it should."""

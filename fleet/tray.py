@@ -109,8 +109,7 @@ class WatchedField:
 
 class LentField:
     """The one card of a simulated reader, in a hand that holds it there whenever a card is awaited and takes
-    it away after its visit. For a till: on a bus the same rider would come again and again. Close it when
-    done."""
+    it away after its visit. Close it when done."""
 
     def __init__(self, field: Field, reader: InProcessReader) -> None:
         """`field` is the reader as it was opened; `reader` the same one, below whatever records it."""

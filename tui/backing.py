@@ -78,17 +78,17 @@ def open_backing(
             )
         url = session.folder.settings.clearing
         health = HealthRelay()
-        with open_field(uri, trace, patient=True, notice=health) as opened, _lent(opened, kind) as field:
+        with open_field(uri, trace, patient=True, notice=health) as opened, _lent(opened) as field:
             yield Backing(session, field, Uplink(url) if url else None, health=health)
 
 
 @contextmanager
-def _lent(opened: OpenField, kind: Kind) -> Iterator["Field"]:
-    """The field of a screen. Nobody can hold a simulated card to a reader: for a till a hand does, whenever
-    one is awaited."""
+def _lent(opened: OpenField) -> Iterator["Field"]:
+    """The field of a screen. Nobody can hold a simulated card to a reader: a hand does, whenever one is
+    awaited."""
     from firmware_bridge.virtual.in_process import InProcessReader
 
-    if kind != "cashier" or not isinstance(opened.reader, InProcessReader):
+    if not isinstance(opened.reader, InProcessReader):
         yield opened
         return
     from fleet.tray import LentField

@@ -189,6 +189,25 @@ def test_a_simulated_card_is_held_there_whenever_one_is_awaited(town: Town) -> N
         field.close()
 
 
+def test_a_simulated_rider_comes_once_for_each_wish(town: Town) -> None:
+    reader = InProcessReader(town.card().card)
+    heard = Heard()
+    field = LentField(PlainField(reader), reader)
+    station = Station(town.bus(), field, heard)
+    station.start()
+    try:
+        for run in (1, 2):
+            station.want(Board(lambda run=run: Fare(200, b"B042", 20_260_921, run)))  # type: ignore[misc]
+            assert heard.next(Done).tap.granted
+            heard.next(Removed)
+            heard.next(Waiting)
+            assert field._hand.done
+        assert len(heard.of(Done)) == 2
+    finally:
+        station.close()
+        field.close()
+
+
 def test_another_card_is_seen_though_nobody_saw_the_first_one_leave(town: Town) -> None:
     other = town.card()
     with at(town.bus(), town.card().card) as bus:

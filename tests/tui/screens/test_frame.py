@@ -715,3 +715,17 @@ def test_pictures(snapshot: Any, tongue: str, size: tuple[int, int]) -> None:
         snapshot(app, f"frame-help-{tongue}-{size[0]}x{size[1]}")
 
     drive(app, script, size)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (67, 20), (80, 24)])
+def test_the_way_out_is_in_sight_from_the_first_frame(size: tuple[int, int]) -> None:
+    app = counter_app()
+
+    async def script(pilot: Pilot[int]) -> None:
+        assert "F10 leave" in shown(app).splitlines()[-1]
+        assert "F1 help" in shown(app)
+        await pilot.resize_terminal(60, 21)
+        await pilot.pause()
+        assert "F10 leave" in shown(app).splitlines()[-1]
+
+    drive(app, script, size)

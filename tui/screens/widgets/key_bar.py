@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from textual import events
 from textual.content import Content
+from textual.geometry import Size
 from textual.screen import Screen
-from textual.widgets import Static
 
 from tui.screens.words import Worded
 from tui.text import columns
 
 if TYPE_CHECKING:
+    from textual.app import RenderResult
+
     from tui.screens.frame import StationApp
 
 _LINES = 2
@@ -42,25 +43,41 @@ def _spread(keys: list[tuple[str, str]], width: int) -> list[list[tuple[str, str
     return rows
 
 
-class KeyBar(Static, Worded):
-    """Shows the keys of its screen, then the program's."""
+class KeyBar(Worded):
+    """Shows the keys of its screen, then the program's. As high as it has to be, at whatever width."""
 
     def __init__(self) -> None:
-        super().__init__("", markup=False)
+        super().__init__()
         self._shown: list[tuple[str, str, str]] = []
 
     def on_mount(self) -> None:
         """Follows what the screen allows."""
         self.screen.bindings_updated_signal.subscribe(self, self._follow)
 
-    def on_resize(self, _event: events.Resize) -> None:
-        """Spreads the keys anew."""
-        self._draw()
-
     def reword(self) -> None:
         """Says the keys anew."""
-        self._shown = []
         self._follow()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
+        """How many lines the keys take at that width."""
+        return len(self._rows(width))
+
+    def render(self) -> "RenderResult":
+        """The lines, each key a place to click on."""
+        actions = {(key, word): action for key, word, action in self._shown}
+        lines = []
+        for row in self._rows(self.size.width):
+            keys = [
+                Content.from_markup(
+                    f"[@click={actions[shown]}][b]$shown[/] $word[/]", shown=shown[0], word=shown[1]
+                )
+                for shown in row
+            ]
+            lines.append(Content(_GAP).join(keys))
+        return Content("\n").join(lines)
+
+    def _rows(self, width: int) -> list[list[tuple[str, str]]]:
+        return lines_of([(key, word) for key, word, _ in self._shown], width)
 
     def _follow(self, _screen: Screen[Any] | None = None) -> None:
         app = cast("StationApp", self.app)
@@ -69,22 +86,4 @@ class KeyBar(Static, Worded):
         ]
         if shown != self._shown:
             self._shown = shown
-            self._draw()
-
-    def _draw(self) -> None:
-        width = self.size.width
-        if not width:
-            return
-        actions = {(key, word): action for key, word, action in self._shown}
-        parts: list[Content] = []
-        for row in lines_of(actions, width):
-            drawn = [
-                Content.from_markup(
-                    "[@click=" + actions[shown] + "][b $key-fg]$shown[/] $word[/]",
-                    shown=shown[0],
-                    word=shown[1],
-                )
-                for shown in row
-            ]
-            parts.append(Content(_GAP).join(drawn))
-        self.update(Content("\n").join(parts))
+            self.refresh(layout=True)

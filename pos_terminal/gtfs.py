@@ -6,6 +6,7 @@ What is not: calendars (every trip of the feed counts), fares that depend on the
 (each ride is paid by itself), flexible stops. `Network.notes` says what of it was in the feed.
 """
 
+import functools
 import re
 from array import array
 from collections import Counter
@@ -47,6 +48,10 @@ _MEDIA: Final = {"2": 0, "3": 1, "4": 2, "": 3, "0": 4, "1": 5}
 """Kinds of fare media, the one that is most like a card of ours first: transit card, bank card, phone, none
 named, none, paper."""
 _TOLD: Final = 5
+MAX_AREAS: Final = 20
+"""Of one stop."""
+MAX_RULES: Final = 2_000_000
+"""Leg rules, counted once for each set of networks that they are for."""
 
 
 def _silent(_done: int, _all: int) -> None:
@@ -218,7 +223,10 @@ class _Reader:
     def _read_stops(self) -> None:
         areas: dict[str, list[str]] = {}
         for row in self._feed.rows("stop_areas", "area_id", "stop_id"):
-            areas.setdefault(row.need("stop_id"), []).append(row.need("area_id"))
+            found = areas.setdefault(row.need("stop_id"), [])
+            if len(found) == MAX_AREAS:
+                raise row.refuse(f"stop {row['stop_id'][:MAX_NAME]} is in more than {MAX_AREAS} areas")
+            found.append(row.need("area_id"))
         parents: list[str] = []
         for row in self._feed.rows("stops", "stop_id"):
             stop_id = self._id(row, "stop_id")
@@ -340,7 +348,8 @@ class _Rules:
                 f"{where}: no fare is for adults; say which rider category they are, "
                 "with --rider-category ID=adult"
             )
-        self._rules: list[tuple[str, str, str, int, Fares]] = []
+        self._rules: dict[str, list[tuple[str, str, int, Fares]]] = {}
+        self._looked_at = 0
         self._has_priority = False
         self._read_rules()
         self._made: dict[frozenset[str], Tariff | None] = {}
@@ -426,8 +435,8 @@ class _Rules:
             priority = row["rule_priority"] or "0"
             if not (priority.isascii() and priority.isdigit() and len(priority) < 10):
                 raise row.refuse("rule_priority must be a whole number from 0")
-            areas = (row["from_area_id"], row["to_area_id"])
-            self._rules.append((row["network_id"], *areas, int(priority), self._products[product]))
+            rules = self._rules.setdefault(row["network_id"], [])
+            rules.append((row["from_area_id"], row["to_area_id"], int(priority), self._products[product]))
         if timed:
             self._notes.append(f"{timed} fare rules that depend on the time of day are left out")
 
@@ -437,13 +446,24 @@ class _Rules:
             self._made[networks] = self._tariff(networks)
         return self._made[networks]
 
+    def _rules_for(self, networks: frozenset[str]) -> list[tuple[str, str, int, Fares]]:
+        """The rules of these networks, and those of any network; where nothing has a priority, the latter
+        are only for what no rule names."""
+        named = [network for network in networks if network in self._rules]
+        anybodys = self._has_priority or not named
+        rules = [rule for network in named for rule in self._rules[network]]
+        rules += self._rules.get("", []) if anybodys else []
+        self._looked_at += len(rules)
+        if self._looked_at > MAX_RULES:
+            raise FaresRefused(
+                f"{self._where}, fare_leg_rules.txt: too many rules for too many networks; "
+                f"at most {MAX_RULES} are looked at"
+            )
+        return rules
+
     def _tariff(self, networks: frozenset[str]) -> Tariff | None:
-        named = {network for network, *_ in self._rules if network}
-        free = self._has_priority or not networks & named
         pairs: dict[tuple[str, str], tuple[int, dict[Rider, int]]] = {}
-        for network, origin, destination, priority, fares in self._rules:
-            if not (network in networks if network else free):
-                continue
+        for origin, destination, priority, fares in self._rules_for(networks):
             kept, found = pairs.get((origin, destination), (priority, {}))
             if priority < kept:
                 continue
@@ -457,11 +477,17 @@ class _Rules:
         }
         if not complete:
             return None
-        listed = self._rules if not self._has_priority else ()
-        return Areas(
-            complete,
-            frozenset(origin for _, origin, _, _, _ in listed if origin),
-            frozenset(destination for _, _, destination, _, _ in listed if destination),
+        return Areas(complete, *self._listed)
+
+    @functools.cached_property
+    def _listed(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The areas that rules name as origin and as destination; none where priorities decide."""
+        if self._has_priority:
+            return frozenset(), frozenset()
+        rules = [rule for found in self._rules.values() for rule in found]
+        return (
+            frozenset(origin for origin, _, _, _ in rules if origin),
+            frozenset(destination for _, destination, _, _ in rules if destination),
         )
 
 

@@ -296,6 +296,17 @@ def test_a_bomb_is_not_unpacked(read: Read) -> None:
         read(bytes(raw))
 
 
+def test_rules_and_areas_have_bounds(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file must not make a long computation of many networks, or of a stop in every area."""
+    monkeypatch.setattr("pos_terminal.gtfs.MAX_AREAS", 3)
+    assert read({**FEED, "stop_areas": FEED["stop_areas"] + "B,a\nC,a\n"}).lines
+    with pytest.raises(FaresRefused, match=r"stop_areas.txt, line 7: stop a is in more than 3 areas"):
+        read({**FEED, "stop_areas": FEED["stop_areas"] + "B,a\nC,a\nD,a\n"})
+    monkeypatch.setattr("pos_terminal.gtfs.MAX_RULES", 3)
+    with pytest.raises(FaresRefused, match="too many rules for too many networks; at most 3"):
+        read(dict(FEED))
+
+
 @pytest.mark.parametrize("name", ["../stops.txt", "/etc/stops.txt", "a/../../b.txt", "\\x.txt", "c:x.txt"])
 def test_names_that_lead_out(read: Read, name: str) -> None:
     with pytest.raises(FaresRefused, match="leads out of the zip"):

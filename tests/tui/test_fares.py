@@ -4,6 +4,9 @@ from importlib import resources
 
 import pytest
 
+from fleet.open import open_issuing, system_clock
+from hardwallet.card.file import create_card_file
+from hardwallet.riders import Rider
 from pos_terminal.fare_file import EXAMPLE
 from tests.tui.world import World, running
 
@@ -24,6 +27,17 @@ def test_a_card_tells_its_class(town: World) -> None:
     assert "student" in town.call("card", "show", "student.card").out
     wrong = town.call("card", "new", "--scheme", "city", "x.card", "--rider", "king")
     assert (wrong.code, "adult, student, senior, child, reduced" in wrong.err) == (2, True)
+
+
+def test_an_issuing_is_finished_with_its_own_class(world: World) -> None:
+    with open_issuing(world.path("city")) as issuing:
+        identity, memory = issuing.new_card(5, system_clock(), balance_fen=1_000, rider=Rider.CHILD)
+    create_card_file(world.path("new.card"), identity, memory)
+    again = ("card", "new", "--scheme", "city", "new.card", "--balance", "10.00")
+    other = world.call(*again)
+    assert (other.code, "finish it with --rider child" in other.err) == (1, True)
+    done = world.call(*again, "--rider", "child", "--json").json
+    assert (done["resumed"], done["rider"], done["balance_fen"]) == (True, "child", 1_000)
 
 
 def test_what_a_line_costs(town: World) -> None:

@@ -61,7 +61,7 @@ def new(
             create_card_file(path, identity, memory)
         with open_card(path) as card:
             if resumed:
-                balance_fen = _what_is_left(issuing, card, balance_fen)
+                balance_fen = _what_is_left(issuing, card, balance_fen, chosen)
             if balance_fen and not card.state().load_counter:
                 issuing.load(card.link(), balance_fen, system_clock())
             state = card.state()
@@ -101,7 +101,7 @@ def _balance_fen(text: str) -> int:
     return 0 if text.strip() in ("0", "0.0", "0.00") else parse_amount(text)
 
 
-def _what_is_left(issuing: "OpenScheme", card: "CardAtHand", balance_fen: int) -> int:
+def _what_is_left(issuing: "OpenScheme", card: "CardAtHand", balance_fen: int, rider: "Rider") -> int:
     """Finishes an order of this card that was cut off; the load that its issuing still owes it.
 
     Raises CommandError when there is nothing to finish.
@@ -128,6 +128,15 @@ def _what_is_left(issuing: "OpenScheme", card: "CardAtHand", balance_fen: int) -
                 "the issuing of {path} was begun with another balance; finish it with --balance {wanted}",
                 path=card.path,
                 wanted=yuan(wanted_fen),
+            )
+        )
+    certified = card.identity.certificate.rider
+    if certified is not rider:
+        raise CommandError(
+            say(
+                "the issuing of {path} was begun with another rider class; finish it with --rider {wanted}",
+                path=card.path,
+                wanted=certified.word,
             )
         )
     return wanted_fen

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from fleet.history import Row, Show, parse_search
-from fleet.station import Asked, CardSeen, Decided, Done, Event, Fault, Waiting
+from fleet.station import Asked, Decided, Done, Event
 from pos_terminal.errors import DifferenceUnexplained
 from pos_terminal.money import parse_amount
 from pos_terminal.refund import Refund
@@ -65,8 +65,10 @@ class TillFace(Face):
                     yield from self._view()
             case Decided():
                 yield from self._view()
-            case Done() | Waiting() | CardSeen() | Fault():
-                pass
+            case Done(_, tap) if tap.carried and tap.sale is not None:
+                late = self.jobs.came_late(tap.sale.card)
+                if late is not None:
+                    yield late()
             case _:
                 pass
 

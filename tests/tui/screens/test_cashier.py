@@ -289,6 +289,11 @@ def test_a_torn_tap_is_given_up_and_offered_when_the_card_comes_back(world: Play
         await cashier.sees("sale given up")
         await cashier.press("escape")
         await cashier.phase(Phase.AMOUNT)
+        await cashier.sells("1", ADULT)
+        await cashier.sees("had paid CNY 6.66 for a sale that was given up")
+        await cashier.sells("1", ADULT)
+        await cashier.settled()
+        assert not cashier.shows("6.66 for a sale"), "told once"
 
     with till_of(world) as app:
         works(app, script)

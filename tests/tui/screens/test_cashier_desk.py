@@ -252,6 +252,15 @@ def test_what_is_typed_while_the_card_is_still_told_so_is_asked_for_afterwards(t
     assert shown(till).figures == "8.00"
 
 
+def test_a_card_that_still_lies_there_is_to_be_taken_away_first(till: Counter) -> None:
+    till.types("12.50⏎")
+    till.tapped(a_tap(Outcome.GRANTED))
+    till.types("8⏎")
+    assert "take away the card" in said(till)
+    till.told(Removed())
+    assert "take away" not in said(till)
+
+
 def test_two_cards_are_told_and_one_is_enough(till: Counter) -> None:
     till.types("12.50⏎")
     till.told(TooMany())

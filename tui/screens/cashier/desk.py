@@ -154,6 +154,7 @@ class Desk:
         self.ended: Say = lambda: ""
         self.noted: Say | None = None
         self.crowd = False
+        self.lying = False
         self.found_at_start = False
         self._settled = True  # the tap behind the last result has ended
         self._wish: Task | None = None
@@ -286,7 +287,7 @@ class Desk:
 
     def _send_pin(self) -> None:
         self._pin_typed = False
-        self.phase, self.tap = Phase.CARD, None
+        self.phase, self.tap, self.lying = Phase.CARD, None, False
         self._station.enter_pin(self.pin.take())
 
     def cancel(self) -> None:
@@ -376,7 +377,7 @@ class Desk:
             case Waiting(task, _):
                 self._take_waiting(task)
             case CardSeen():
-                self.crowd, self.noted = False, None
+                self.crowd, self.noted, self.lying = False, None, True
                 self.phase = Phase.HOLD
             case Decided(task, tap):
                 self._take_decided(task, tap)
@@ -387,7 +388,7 @@ class Desk:
             case TooMany():
                 self.crowd = True
             case Removed():
-                self.crowd = False
+                self.crowd = self.lying = False
             case Fault(_, sentence):
                 self._take_fault(sentence)
             case _:

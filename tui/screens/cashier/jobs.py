@@ -24,7 +24,7 @@ from pos_terminal.shift import ShiftReport
 from tui.backing import Backing
 from tui.errors import BadUsage
 from tui.screens.cashier.amount import plain
-from tui.text import LOCAL_ZONE, language, say
+from tui.text import LOCAL_ZONE, language, say, yuan
 from tui.till import find_payment, name_payment
 
 PRINTED_KEPT: Final = 1_000
@@ -33,6 +33,9 @@ PRINTED_KEPT: Final = 1_000
 
 PLAYGROUND_FLOAT_FEN: Final = 20_000
 """What lies in the drawer of a simulated till."""
+
+LATE: Final = 12
+"""The newest entries of the journal: more than a card leaves there in one visit."""
 
 
 @contextmanager
@@ -79,6 +82,18 @@ class Jobs:
             return Payment(card, sequence, None)
         record, _ = find_payment(self.session.journal, text)
         return Payment(record.card, record.sequence, record.amount_fen)
+
+    def came_late(self, card: bytes) -> Callable[[], str] | None:
+        """What a card (8 bytes) that was just here had paid for a sale given up; what to say of it."""
+        walk = Walk(self.session.journal, Show.NOT_GRANTED, Search(card=card.hex()))
+        sales = [row.sale for row in walk.more(LATE, look_at=LATE).rows if row.sale is not None]
+        if not sales:
+            return None
+        amount_fen = sum(sale.amount_fen for sale in sales)
+        return lambda: say(
+            "This card had paid CNY {amount} for a sale that was given up: it returns to its account.",
+            amount=yuan(amount_fen),
+        )
 
     # ------------------------------------------------------------------ paper
 

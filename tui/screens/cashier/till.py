@@ -6,7 +6,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from fleet.station_events import Decided, Event, SendFailed, Sending, Sent
+from fleet.station_events import Decided, Done, Event, SendFailed, Sending, Sent
 from pos_terminal.refund import Refund
 from tui.screens.cashier import asking
 from tui.screens.cashier.desk import Phase
@@ -130,6 +130,8 @@ class TillScreen(CashierScreen):
         elif isinstance(event, Sending | Sent | SendFailed):
             self._reword(Progress)
         self.show_desk()
+        if isinstance(event, Done) and event.tap.carried and event.tap.sale is not None:
+            self._look_for_late_payments(event.tap.sale.card)
         if self.desk.phase is Phase.ASKED and self.desk.inquiry is not None:
             self._show_inquiry()
 
@@ -137,6 +139,15 @@ class TillScreen(CashierScreen):
         """Draws what stands now."""
         self._reword(Face)
         self.till.refresh_keys()
+
+    def _look_for_late_payments(self, card: bytes) -> None:
+        """What the card brought along may be a payment for a sale that was given up."""
+
+        def found(sentence: asking.Say | None) -> None:
+            if sentence is not None:
+                self._note(sentence)
+
+        self.till.work(lambda: self.till.jobs.came_late(card), found, self._note, "late payments")
 
     def _reword(self, kind: type[Worded]) -> None:
         """An event may come before the widgets are there; each says what stands when it is mounted."""

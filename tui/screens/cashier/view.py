@@ -106,7 +106,8 @@ def _card(desk: Desk) -> View:
             words = say("The card that paid is {card}.", card=card_end(task.wanted.card))
         elif isinstance(task, Ask):
             words = say("It shows what it paid. Nothing is taken.")
-        return _tapped(desk, present_card(), words, hints=hints)
+        lying = say("First take away the card that lies there.") if desk.lying else ""
+        return _tapped(desk, present_card(), lying, words, hints=hints)
     early = say("The card left too early. Nothing was taken.") if tap.outcome is Outcome.TRY_AGAIN else ""
     signal = signal_of(tap.outcome, refund=isinstance(task, GiveBack))
     return _tapped(desk, signal, early, _reason(tap), hints=hints)

@@ -55,19 +55,18 @@ def on_a_terminal(folder: Path, *words: str, **variables: str) -> Iterator[Termi
     """`hardwallet tui …` on a terminal of its own, its temporary files in the folder."""
     main_end, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    # A new session's first terminal becomes its own, so that its signals come from there.
+    script = 'exec "$@" <"$0" >"$0" 2>&1'
     process = subprocess.Popen(
-        [sys.executable, "-m", "tui", "tui", *words],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,  # where Textual draws
+        ["sh", "-c", script, os.ttyname(terminal), sys.executable, "-m", "tui", "tui", *words],
         cwd=folder,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - its signals come from there
         env=environment({"TERM": "xterm-256color", "TMPDIR": str(folder), "LANGUAGE": "en", **variables}),
     )
-    os.close(terminal)
     made = Terminal(process, main_end)
     try:
+        made.read_to(b"\x1b[?1049h")  # it has opened its terminal: this end may be closed
+        os.close(terminal)
         yield made
     finally:
         if process.poll() is None:

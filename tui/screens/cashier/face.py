@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from tui.screens.bus import big
-from tui.screens.bus.layout import spaced, wrap
+from tui.screens.bus.layout import clipped, spaced, wrap
 from tui.screens.cashier.view import View
 from tui.text import columns
 
@@ -92,7 +92,7 @@ def _fill(rows: list[Row], width: int, height: int) -> tuple[Row, ...]:
     above = (height - len(rows)) // 2
     below = height - len(rows) - above
     empty = Row(" " * width)
-    centred = [Row(_centred(row.text, width), row.strong) for row in rows]
+    centred = [Row(_centred(clipped(row.text, width), width), row.strong) for row in rows]
     return (*[empty] * above, *centred, *[empty] * below)
 
 

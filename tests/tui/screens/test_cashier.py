@@ -599,6 +599,38 @@ def test_a_shift_from_cash_in_to_a_close_with_a_difference_and_a_queue(world: Pl
         works(app, script)
 
 
+def test_a_blind_count_tells_no_figure_and_nothing_is_sold_without_a_shift(world: Playground) -> None:
+    async def script(cashier: Cashier) -> None:
+        shifts = cashier.app.shifts
+        shifts._required = shifts._found.blind = True  # type: ignore[union-attr]
+        held_fen = shifts.current.expected_fen  # type: ignore[union-attr]
+        await cashier.press("s")
+        await cashier.sees("X REPORT")
+        assert not cashier.shows("has to hold")
+        assert not cashier.shows("Expected")
+        await cashier.press("z")
+        await cashier.answers(LineOfText, f"{held_fen // 100 + 7}.00")
+        await cashier.answers(LineOfText, "Li")
+        await cashier.press("enter")
+        await cashier.sees("the count differs from the books".capitalize())
+        assert not cashier.shows("7.00 too much")
+        await cashier.answers(LineOfText, "tip")
+        await cashier.sees("Z REPORT")
+        await cashier.press("escape")
+        await cashier.types("5")
+        await cashier.press("enter")
+        await cashier.sees("press S")
+        await cashier.press("s", "o")
+        await cashier.answers(LineOfText, "Li")
+        await cashier.answers(LineOfText, "200")
+        await cashier.sees("opened by Li")
+        await cashier.press("escape", "enter")
+        await cashier.phase(Phase.CARD)
+
+    with till_of(world) as app:
+        works(app, script)
+
+
 # ---------------------------------------------------------------------------------------------- files
 
 

@@ -198,7 +198,14 @@ def show(scheme: OptionalScheme = None, terminal: OptionalTerminal = None, as_js
         )
         for row in data["certificates"]
     ]
-    heads = [say("certificate"), say("operator"), say("may"), say("valid from"), say("valid until"), say("state")]
+    heads = [
+        say("certificate"),
+        say("operator"),
+        say("may"),
+        say("valid from"),
+        say("valid until"),
+        say("state"),
+    ]
     version = data["version"] or say("none yet: the operators are those of the scheme's first day")
     lines = facts(
         [(say("scheme"), f"{trust.bundle.scheme.hex()} ({trust.name})"), (say("authority list"), version)]

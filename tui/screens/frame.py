@@ -590,7 +590,7 @@ def _sent_words(event: Sent) -> str:
 def run_screen(app: StationApp) -> int:
     """Shows the app until it is left; the exit code. The station is closed whatever happened.
 
-    Raises what went wrong in the screen.
+    What went wrong in the screen is raised here again.
     """
     try:
         code = app.run()

@@ -57,7 +57,7 @@ class Payment:
 
 
 class Jobs:
-    """All of it for one terminal. Raises what tui.errors.EXPECTED names."""
+    """All of it for one terminal. Raises TerminalError, SyncError, BridgeError, OSError."""
 
     def __init__(self, session: TerminalSession, shifts: ShiftDesk) -> None:
         self.session, self.shifts = session, shifts

@@ -72,7 +72,7 @@ class BusFace(Behind):
         match event:
             case Decided() | Inspected():
                 yield from _lines_of(self.driving.face())
-            case Sent() | SendFailed():
+            case Sent():
                 yield from self._heard()
             case Waiting():
                 self.driving.calm()

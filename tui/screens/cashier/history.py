@@ -205,8 +205,8 @@ class HistoryScreen(PageScreen):
         table: DataTable[str] = self.query_one("#rows", DataTable)
         chosen = table.cursor_row
         table.clear(columns=True)
-        for head in phrases.row_heads():
-            table.add_column(f" {head}")
+        for head, width in zip(phrases.row_heads(), phrases.ROW_COLUMNS, strict=True):
+            table.add_column(f" {head}", width=width + 1)
         if self._reading is not None:
             self._add(self._reading.rows)
             table.move_cursor(row=min(chosen, max(0, table.row_count - 1)))

@@ -67,8 +67,8 @@ class InquiredScreen(PageScreen):
         table: DataTable[str] = self.query_one("#rows", DataTable)
         chosen = table.cursor_row
         table.clear(columns=True)
-        for head in phrases.line_heads():
-            table.add_column(head)
+        for head, width in zip(phrases.line_heads(), phrases.LINE_COLUMNS, strict=True):
+            table.add_column(head, width=width)
         for line in self._lines:
             table.add_row(*phrases.line_cells(line))
         table.move_cursor(row=min(chosen, max(0, table.row_count - 1)))

@@ -18,8 +18,8 @@ CARD_SHOWN: Final = 4
 """Bytes of a card's number that are told to people: its end."""
 
 
-AMOUNT_COLUMNS: Final = 8
-"""What most amounts take."""
+AMOUNT_COLUMNS: Final = 11
+"""What the largest amount takes."""
 
 
 def card_end(card: bytes) -> str:
@@ -155,6 +155,12 @@ def show_words(show: Show) -> str:
     return _SHOWS[show]()
 
 
+ROW_COLUMNS: Final = (9, 11, AMOUNT_COLUMNS, 10, 10, 9, 10)
+"""How wide the columns of the history are; more than a cell needs is used, less is cut off."""
+LINE_COLUMNS: Final = (8, 11, 7, AMOUNT_COLUMNS, 26)
+"""How wide the columns of a card's records are."""
+
+
 def row_heads() -> tuple[str, ...]:
     """What stands over the columns of the history."""
     return (
@@ -172,9 +178,7 @@ def row_cells(row: Row) -> tuple[str, ...]:
     """A row of the history, a cell for each of `row_heads`."""
     sale = row.sale
     if sale is None:
-        # fits: 20 index=100000
-        entry = say("entry {index}", index=row.index)
-        return (entry, short_time(row.time_s), "", "", queue_word(row.queue), "", "")
+        return (f"#{row.index}", short_time(row.time_s), "", "", queue_word(row.queue), "", "")
     amount = yuan(-sale.amount_fen if row.is_refund else sale.amount_fen)
     return (
         str(sale.transaction),

@@ -72,12 +72,12 @@ class BusFace(Behind):
         match event:
             case Decided() | Inspected():
                 yield from _lines_of(self.driving.face())
-            case Sent():
-                yield from self._heard()
             case Waiting():
                 self.driving.calm()
             case _:
                 pass
+        if self.driving.arrived:
+            yield from self._heard()
 
     def _heard(self) -> Iterable[str]:
         """What the last command brought, if there is anything to say."""

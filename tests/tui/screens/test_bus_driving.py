@@ -302,9 +302,14 @@ def test_an_upload_says_how_far_it_is_and_what_came_down(driving: Driving, world
     driving.upload()
     driving.take(Sending(40, 300))
     assert driving.news() == "Upload: 40 of 300"
+    driving.take(StatusChanged(replace(WELL, waiting_count=300)))
     driving.take(Sent(300, 2, 1, 3))
+    assert driving.news() == "Sent 300."
+    driving.take(StatusChanged(WELL))
+    arrived = [driving.arrived]
     assert driving.news() == "Everything has arrived. Clearing did not take 2. New denylist. New orders: 3."
     driving.take(StatusChanged(replace(WELL, waiting_count=2)))
+    assert [*arrived, driving.arrived] == [True, False]
     assert driving.news().startswith("Sent 300; 2 newer ones wait.")
     driving.upload()
     driving.take(SendFailed("clearing can't be reached"))

@@ -107,11 +107,14 @@ class Driving:
         self._fault = ""
         self._inspecting = False
         self._uploading = False
+        self._sent: Sent | None = None
         self._status = station.status()
         self.sight: Sight | None = None
         self.report: RunReport | None = None
         self.last: Tap | None = None
         self.lingers = False
+        self.arrived = False
+        """The last event told what an upload has brought; `news` says it."""
         self.news: Say = _QUIET
         self.line: Line | None = None
         self.direction: Direction | None = None
@@ -379,6 +382,7 @@ class Driving:
 
     def take(self, event: Event) -> None:
         """An event of the station, once."""
+        self.arrived = False
         match event:
             case CardSeen():
                 self._show(faces.reading)
@@ -398,6 +402,7 @@ class Driving:
                 self._take_health(event)
             case StatusChanged():
                 self._status = event.status
+                self._arrive()
             case Sending() | Sent() | SendFailed():
                 self._take_sending(event)
             case Waiting():
@@ -431,12 +436,22 @@ class Driving:
                 self.news = lambda: say("Upload: {done} of {total}", done=done, total=total)
             case Sent():
                 self._uploading = False
-                self.news = lambda: self._sent_words(event)
+                self._sent = event
+                self.news = lambda: say("Sent {entries}.", entries=event.entries)
+                if not self._status.waiting_count:
+                    self._arrive()
             case SendFailed():
                 self._uploading = False
                 self.news = lambda: say("Not sent: {why}", why=told(event.sentence))
             case _:
                 pass
+
+    def _arrive(self) -> None:
+        """An upload is over, and what waits now is known."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            self.arrived = True
+            self.news = lambda: self._sent_words(sent)
 
     def _sent_words(self, sent: Sent) -> str:
         """All has arrived, or what has come since; and what came down."""

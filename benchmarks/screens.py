@@ -51,7 +51,7 @@ def run(quick: bool) -> list[Row]:
 
 
 def _environment() -> dict[str, str]:
-    """As a person's: in colour, and with Python keeping what it has compiled, as an installed program does."""
+    """As a person's: in colour, and with Python keeping what it has compiled, as an installed one does."""
     not_theirs = ("NO_COLOR", "TMUX", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if name not in not_theirs}
     return {**kept, "PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "LANGUAGE": ""}

@@ -37,6 +37,7 @@ DOORS = {
     "typer": "tui",
     "nfc": "",
     "serial": "firmware_bridge.serial_port",
+    "aiohttp": "tui.screens",
     "textual": "tui.screens",
     "textual_serve": "tui.screens",
 }

@@ -14,6 +14,7 @@ from fleet.station_events import Network, Status
 from hardwallet.denylist import Denylist
 from hardwallet.records import Record
 from offline_sync.outbox import BATCH_ENTRIES
+from pos_terminal.errors import NoSuchSale
 from pos_terminal.escpos import encode
 from pos_terminal.money import parse_amount
 from pos_terminal.paper import Line
@@ -75,12 +76,16 @@ class Jobs:
         return Walk(journal, show, search, journal.acknowledged() + BATCH_ENTRIES if sending else 0)
 
     def payment(self, wanted: str) -> Payment:
-        """The payment with that number or code here, or CARD:SEQUENCE from another till's receipt."""
+        """The payment with that number or code here, or CARD:SEQUENCE from another till's receipt. Raises
+        BadUsage."""
         text = wanted.strip()
         if ":" in text:
             card, sequence = name_payment(self.session.journal, text)
             return Payment(card, sequence, None)
-        record, _ = find_payment(self.session.journal, text)
+        try:
+            record, _ = find_payment(self.session.journal, text)
+        except NoSuchSale:  # whose sentence names a command, which a cashier has not
+            raise BadUsage(say("this till has no such receipt; history lists the last")) from None
         return Payment(record.card, record.sequence, record.amount_fen)
 
     def came_late(self, card: bytes) -> Callable[[], str] | None:

@@ -113,7 +113,7 @@ def test_bad_lines_are_told_and_change_nothing(world: Playground) -> None:
         "X REPORT",
         "check the path",
         "name a file",
-        "no payment ZZZZZZZZZZ",
+        "no such receipt",
     )
     assert "Present the card" not in said
 

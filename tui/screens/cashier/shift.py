@@ -147,6 +147,7 @@ class ShiftScreen(PageScreen):
         self._report, self._was_printed = report, False
         self.query_one("#heading", Words).reword()
         self.query_one("#paper", Words).reword()
+        self.query_one("#sheet", VerticalScroll).scroll_home(animate=False)
         self.till.refresh_keys()
 
     def _say(self, sentence: Say) -> None:

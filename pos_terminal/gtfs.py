@@ -409,7 +409,7 @@ class _Rules:
         if currency != "CNY" and not self._choices.as_cny:
             raise row.refuse(
                 f"the fare is in {currency[:8]}, and a card holds CNY; to try the feed all the same, "
-                "take its amounts as yuan with --as-cny"
+                "`hardwallet fares` takes its amounts as yuan with --as-cny"
             )
         match = _AMOUNT.fullmatch(row.need("amount"))
         if match is None:

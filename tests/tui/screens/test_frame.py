@@ -419,6 +419,20 @@ def test_f5_forwards_and_says_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -
     drive(app, script)
 
 
+def test_what_is_said_briefly_leaves_the_bar_of_keys_in_sight() -> None:
+    app = counter_app()
+
+    async def run() -> None:
+        async with app.run_test(size=(60, 20), notifications=True) as pilot:
+            await pilot.pause()
+            before = shown(app).splitlines()[-2:]
+            app.say_briefly("Everything had been sent already.")
+            await until(pilot, lambda: "Everything" in shown(app))
+            assert shown(app).splitlines()[-2:] == before
+
+    asyncio.run(run())
+
+
 def test_textual_says_nothing_of_its_own() -> None:
     app = counter_app()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from textual.message import Message
 
 from firmware_bridge.virtual.in_process import InProcessReader
+from fleet import playground as playgrounds
 from fleet.open import system_clock
 from fleet.playground import FASTEST, Playground, open_playground
 from fleet.station_events import Decided, Removed, Waiting
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 TIER: Final = 5
 LOADED_FEN: Final = 20_000
 SALES_OF_A_CARD: Final = 50
+MOST_RIDERS: Final = 10_000
 _SALE_KEY: Final = "1"
 
 
@@ -89,7 +91,8 @@ class WatchedBus(BusApp):
 
 
 def bus(log: Path, queue: int) -> int:
-    """Riders with a balance of their own each, so that the frame of each is known."""
+    """Every rider is a new one, with a balance of his own, so that the frame of each is known."""
+    playgrounds.MOST_RIDERS = MOST_RIDERS  # type: ignore[misc]
     with open_playground("bus", clearing=False) as playground:
         fill(playground, queue)
         playground._new_rider = (  # type: ignore[method-assign]

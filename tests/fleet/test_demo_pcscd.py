@@ -82,7 +82,7 @@ def test_where_one_runs_already() -> None:
     assert after.split() == [*before.split(), "/run/pcscd/mark"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_pcscd_it_says_so() -> None:
     """For people the text says which stack it was, and what is modelled."""
     done = run([*DEMO[:-1], "--in-process"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from tests.conftest import REPOSITORY
 
 WAIT_S = 60.0
 _LOOK_S = 0.1
+_PULLS = 4
 
 
 def squeezed(text: str) -> str:
@@ -71,7 +73,7 @@ class Tmux:
         """What stands on the screen."""
         return self._run("capture-pane", "-p")
 
-    def wait_for(self, *texts: str, without: str = "") -> str:
+    def wait_for(self, *texts: str, without: str = "", within_s: float = WAIT_S) -> str:
         """The screen, once every text stands on it, and `without` does not. Blanks count for nothing: large
         words are spaced."""
 
@@ -80,11 +82,21 @@ class Tmux:
             there = all(squeezed(text) in seen for text in texts)
             return there and (not without or squeezed(without) not in seen)
 
-        return self.wait_until(true, f"{texts} and not {without!r}")
+        return self.wait_until(true, f"{texts} and not {without!r}", within_s)
 
-    def wait_until(self, true: Callable[[str], bool], what: str) -> str:
+    def resize_until(self, columns: int, rows: int, *texts: str) -> str:
+        """The screen in another size, once every text stands on it. Pulled again when nothing happens, as a
+        person would: tmux tells a program of its size a little later, and on a busy machine not always."""
+        for _ in range(_PULLS):
+            self.resize(columns + 1, rows)
+            self.resize(columns, rows)
+            with suppress(AssertionError):
+                return self.wait_for(*texts, within_s=WAIT_S / _PULLS)
+        return self.wait_for(*texts)
+
+    def wait_until(self, true: Callable[[str], bool], what: str, within_s: float = WAIT_S) -> str:
         """The screen, once something is true of it."""
-        end_s = time.monotonic() + WAIT_S
+        end_s = time.monotonic() + within_s
         while True:
             shown = self.screen()
             if true(shown):

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 TIER: Final = 5
 LOADED_FEN: Final = 20_000
 SALES_OF_A_CARD: Final = 50
-MOST_RIDERS: Final = 10_000
+MOST_RIDERS: Final = 450
+"""Riders with a card each: for a minute and a half."""
 _SALE_KEY: Final = "1"
 
 
@@ -91,13 +92,13 @@ class WatchedBus(BusApp):
 
 
 def bus(log: Path, queue: int) -> int:
-    """Every rider is a new one, with a balance of his own, so that the frame of each is known."""
+    """Every rider has a balance of his own, so that the frame of each is known. Their cards are issued
+    before."""
     playgrounds.MOST_RIDERS = MOST_RIDERS  # type: ignore[misc]
     with open_playground("bus", clearing=False) as playground:
         fill(playground, queue)
-        playground._new_rider = (  # type: ignore[method-assign]
-            lambda number: new_card(playground, LOADED_FEN + number + 1)
-        )
+        riders = [new_card(playground, LOADED_FEN + number + 1) for number in range(MOST_RIDERS)]
+        playground._new_rider = riders.__getitem__  # type: ignore[method-assign]
         backing = Backing(playground.session, playground.field, None, playground)
         app = WatchedBus(backing, setup_of(backing, None, "", "", None), mute=True)
         app.decisions = log

@@ -5,6 +5,7 @@ is there in one frame. Leaving a screen loses no tap: the station belongs to the
 """
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -592,10 +593,13 @@ def run_screen(app: StationApp) -> int:
 
     What went wrong in the screen is raised here again.
     """
+    gc.collect()
+    gc.freeze()  # a full collection of all that was loaded would cost the frame of a result, now and then
     try:
         code = app.run()
     finally:
         app.station.close()
+        gc.unfreeze()
     if app.broken is not None:
         raise app.broken
     return code or 0

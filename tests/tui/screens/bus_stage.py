@@ -21,6 +21,7 @@ from tui.backing import Backing
 from tui.screens.bus.app import BusApp, open_bus
 from tui.screens.bus.layout import spaced
 from tui.screens.bus.screen import BusScreen
+from tui.screens.widgets.key_bar import KeyBar
 
 ADULT, STUDENT, SENIOR, EMPTY, BLOCKED, CLONED, FOREIGN, WITH_PIN, DENIED = range(1, 10)
 """Keys of the tray."""
@@ -105,6 +106,8 @@ class Driver:
             self.app.errands.hand(self._marking(done))
             await until(self.pilot, done.is_set, "the errands")
         await until(self.pilot, lambda: self.screen._listing is None, "the lists")
+        for _ in range(2):  # what a pause brings may change the keys once more
+            await until(self.pilot, lambda: is_laid_out(self.app.screen.query_one(KeyBar)), "the bar of keys")
 
     def _marking(self, done: threading.Event) -> Callable[[], None]:
         """An errand that is over when the app has worked off what came before it."""
@@ -118,6 +121,12 @@ class Driver:
         """A run is under way."""
         await self.settle()
         await until(self.pilot, lambda: self.app.driving.sight is not None, "a run")
+
+
+def is_laid_out(bar: KeyBar) -> bool:
+    """Whether the bar has the lines that its keys take; they change with what can be done."""
+    shown = [(key.shown, key.word(), action) for key, action in bar.app.keys_now(bar.screen) if not key.quiet]  # type: ignore[attr-defined]
+    return shown == bar._shown and bar.size.height == len(bar._rows(bar.size.width))
 
 
 def fares_file(folder: Path, text: str) -> Path:

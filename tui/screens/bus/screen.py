@@ -9,7 +9,7 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 
-from fleet.station_events import Event
+from fleet.station_events import CardSeen, Event
 from pos_terminal.fares import Direction, Line
 from tui.screens.bus.chooser import Choice, Chooser
 from tui.screens.bus.counts import CountsBar, CountsBlock
@@ -27,6 +27,10 @@ LINGER_S: Final = 1.0
 """How long a result stays when its card has left and no other one has come."""
 LIST_GAP_S: Final = 0.2
 """Counts and lists are drawn at most five times a second."""
+LIST_AFTER_S: Final = 0.08
+"""A result has its frame for itself; counts and lists come in the next one."""
+READING_S: Final = 0.03
+"""From when on a card under way is shown: most have their result by then."""
 WIDE: Final = 110
 """Columns from which the riders and the stops have a place of their own."""
 
@@ -165,9 +169,12 @@ class BusScreen(StationScreen):
         """A wide window has a place for the riders and the stops."""
         self.set_class(event.size.width >= WIDE, "-wide")
 
-    def on_station(self, event: Event) -> None:  # noqa: ARG002 - the app has told `driving`
-        """The view at once, everything else a little later."""
-        self._show_view()
+    def on_station(self, event: Event) -> None:
+        """A result at once, everything else a little later. The app has told `driving`."""
+        if isinstance(event, CardSeen):
+            self.set_timer(READING_S, self._show_view)
+        else:
+            self._show_view()
         self._list_later()
 
     def told(self) -> None:
@@ -197,10 +204,8 @@ class BusScreen(StationScreen):
 
     def _list_later(self) -> None:
         if self._listing is None:
-            wait_s = max(0.0, self._listed_s + LIST_GAP_S - time.monotonic())
-            self._listing = self.set_timer(wait_s, self._list) if wait_s else None
-            if self._listing is None:
-                self._list()
+            wait_s = max(LIST_AFTER_S, self._listed_s + LIST_GAP_S - time.monotonic())
+            self._listing = self.set_timer(wait_s, self._list)
 
     def _list(self) -> None:
         self._listing, self._listed_s = None, time.monotonic()

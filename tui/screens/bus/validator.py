@@ -20,6 +20,7 @@ class ValidatorView(Worded):
         super().__init__(id="validator")
         self._say = face
         self.face = face()
+        self._drawn: Face | None = None
 
     def become(self, face: Callable[[], Face]) -> None:
         """From now on this is shown."""
@@ -27,8 +28,11 @@ class ValidatorView(Worded):
         self.reword()
 
     def reword(self) -> None:
-        """Says it anew."""
+        """Says it anew, where there is anything new to say: drawing is what costs."""
         self.face = self._say()
+        if self.face == self._drawn:
+            return
+        self._drawn = self.face
         for style in STYLES:
             self.set_class(style == self.face.style, f"-{style}")
         self.refresh()

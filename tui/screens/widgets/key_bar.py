@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.content import Content
-from textual.geometry import Size
+from textual.css.scalar import Scalar
+from textual.events import Resize
 from textual.screen import Screen
 
 from tui.screens.words import Worded
@@ -58,9 +59,15 @@ class KeyBar(Worded):
         """Says the keys anew."""
         self._follow()
 
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
-        """How many lines the keys take at that width."""
-        return len(self._rows(width))
+    def on_resize(self, event: Resize) -> None:
+        """Another width takes another number of lines."""
+        self._fit(event.size.width)
+
+    def _fit(self, width: int) -> None:
+        """As high as it has to be. Said to the layout, which by itself keeps a height that it once knew."""
+        height = len(self._rows(width)) if width else 1
+        if self.styles.height != Scalar.from_number(height):
+            self.styles.height = height
 
     def render(self) -> "RenderResult":
         """The lines, each key a place to click on."""
@@ -86,4 +93,5 @@ class KeyBar(Worded):
         ]
         if shown != self._shown:
             self._shown = shown
-            self.refresh(layout=True)
+            self._fit(self.size.width)
+            self.refresh()

@@ -98,7 +98,7 @@ def bus(log: Path, queue: int) -> int:
     with open_playground("bus", clearing=False) as playground:
         fill(playground, queue)
         riders = [new_card(playground, LOADED_FEN + number + 1) for number in range(MOST_RIDERS)]
-        playground._new_rider = riders.__getitem__  # type: ignore[method-assign]
+        playground._new_rider = lambda number: riders[number]  # type: ignore[method-assign]
         backing = Backing(playground.session, playground.field, None, playground)
         app = WatchedBus(backing, setup_of(backing, None, "", "", None), mute=True)
         app.decisions = log

@@ -5,9 +5,9 @@ SHELL := bash
 
 # The interpreter to build .venv with, e.g. make setup PYTHON=python3.12. Empty: keep .venv, or the first that fits.
 PYTHON ?=
-# How many tests run side by side; files stay whole. Twice the cores of a small machine: many tests wait, for a
+# How many tests run side by side; files stay whole. More than the cores of a small machine: many tests wait, for a
 # reader, a disk, another process.
-JOBS ?= 4
+JOBS ?= 3
 # Passed on to pytest, e.g. make test PYTEST_ARGS="-k journal -x"
 PYTEST_ARGS ?=
 # Passed on to the demo, e.g. make demo DEMO_ARGS=--json

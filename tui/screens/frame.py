@@ -48,6 +48,7 @@ from tui.plain.tray import tear_word
 from tui.screens import themes
 from tui.screens.help import Help
 from tui.screens.keys import Key, bindings
+from tui.screens.punctual import Punctual
 from tui.screens.widgets.banner import Banner
 from tui.screens.widgets.dialogs import Choose, Dialog
 from tui.screens.widgets.key_bar import KeyBar
@@ -179,7 +180,7 @@ def _keys_of_the_program() -> tuple[Key, ...]:
     )
 
 
-class StationScreen(NeedsRoom, Screen[None]):
+class StationScreen(NeedsRoom, Punctual, Screen[None]):
     """A screen of till or bus. Subclasses give `body`, KEYS (with BINDINGS made of them), `on_station`."""
 
     KEYS: ClassVar[tuple[Key, ...]] = ()
@@ -237,7 +238,7 @@ class Leaving(Dialog[bool]):
         """Not before the payment stands."""
 
 
-class StationApp(App[int]):
+class StationApp(Punctual, App[int]):
     """Owns the station, the language, the colours and the bell. Subclasses say which screen is the first."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = FRAME_CSS

@@ -107,7 +107,11 @@ class Driver:
             await until(self.pilot, done.is_set, "the errands")
         await until(self.pilot, lambda: self.screen._listing is None, "the lists")
         for _ in range(2):  # what a pause brings may change the keys once more
-            await until(self.pilot, lambda: is_laid_out(self.app.screen.query_one(KeyBar)), "the bar of keys")
+            await until(self.pilot, lambda: all(map(is_laid_out, self.bars())), "the bar of keys")
+
+    def bars(self) -> list[KeyBar]:
+        """The bar of keys, where the screen shows one: a dialog has none, a small window hides it."""
+        return [bar for bar in self.app.screen.query(KeyBar) if bar.size.width]
 
     def _marking(self, done: threading.Event) -> Callable[[], None]:
         """An errand that is over when the app has worked off what came before it."""

@@ -19,7 +19,7 @@ from benchmarks.pseudo_terminal import Frame, PseudoTerminal
 from benchmarks.rows import REPOSITORY, Row, measured, not_measured
 from fleet.open import system_clock
 from fleet.world import create_world
-from tui.screens.bus.big import draw, figures
+from tui.screens.big import draw, figures
 
 FRAME_LIMIT_MS: Final = 50.0
 IDLE_LIMIT: Final = 0.02

@@ -6,7 +6,7 @@ import sys
 
 from benchmarks import screens
 from benchmarks.pseudo_terminal import FRAME_ENDS, Frame, PseudoTerminal
-from tui.screens.bus.big import draw, figures
+from tui.screens.big import draw, figures
 
 WAIT_S = 30.0
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from offline_sync.gateway import Gateway, Progress
     from offline_sync.messages import Uploader
 
-_EXPORT_BEGINS = b'{"version":'
-
 
 def register(app: typer.Typer) -> None:
     """Adds this command to the program."""
@@ -163,28 +161,9 @@ def _tell(progress: "Progress") -> None:
         note(say("Not sent yet: {why}.", why=told(progress.failure.rstrip("."))))
 
 
-def export_file(session: "TerminalSession", path: Path) -> tuple[int, int]:
-    """Write what waits, signed, to a file: how many uploads and entries. Only an export is written over.
-
-    Raises CommandError, ExportFailed, OSError.
-    """
-    from offline_sync.gateway import export
-    from offline_sync.messages import Uploader
-    from tui.errors import CommandError
-
-    if path.exists() and not path.is_file():
-        raise CommandError(say("{path} is no ordinary file; name another", path=path))
-    if path.is_file():
-        with path.open("rb") as file:
-            begin = file.read(len(_EXPORT_BEGINS))
-        if begin not in (b"", _EXPORT_BEGINS):
-            raise CommandError(say("{path} exists and is no export; name another file", path=path))
-    identity = session.folder.identity
-    uploader = Uploader(session.folder.trust.suite, identity.certificate, identity.key)
-    return export(session.journal, uploader, path, time_s=session.terminal.clock())
-
-
 def _export(session: "TerminalSession", path: Path, *, as_json: bool) -> None:
+    from tui.export import export_file
+
     uploads, entries = export_file(session, path)
     report(
         {"file": str(path), "uploads": uploads, "entries": entries},

@@ -14,7 +14,6 @@ from tui.plain.loop import Command, Loop
 from tui.plain.loop import Face as Behind
 from tui.screens.bus.driving import Driving
 from tui.screens.bus.faces import name_of
-from tui.screens.bus.layout import Face
 from tui.screens.bus.setup import Setup, setup_of
 from tui.screens.bus.sight import (
     count_words,
@@ -24,6 +23,7 @@ from tui.screens.bus.sight import (
     stop_words,
     sum_words,
 )
+from tui.screens.layout import Face
 from tui.text import say, yuan
 
 MOST_LISTED: Final = 200

@@ -19,8 +19,8 @@ from pos_terminal.visit import Outcome, Tap
 from tests.tui.screens.stage import NOON_S, shown, until
 from tui.backing import Backing
 from tui.screens.bus.app import BusApp, open_bus
-from tui.screens.bus.layout import spaced
 from tui.screens.bus.screen import BusScreen
+from tui.screens.layout import spaced
 from tui.screens.widgets.key_bar import KeyBar
 
 ADULT, STUDENT, SENIOR, EMPTY, BLOCKED, CLONED, FOREIGN, WITH_PIN, DENIED = range(1, 10)

@@ -25,8 +25,8 @@ from tests.tui.screens.bus_stage import (
 )
 from tests.tui.screens.stage import drive, shown, until
 from tui.screens.bus.counts import CountsBar
-from tui.screens.bus.layout import spaced
 from tui.screens.bus.screen import LIST_GAP_S
+from tui.screens.layout import spaced
 from tui.text import language
 
 

@@ -8,9 +8,9 @@ import pytest
 from pos_terminal.visit import Outcome
 from tests.tui.screens.till_stage import NOT_ENOUGH, Counter, a_tap
 from tests.tui.world import REPOSITORY
-from tui.screens.bus.layout import spaced
 from tui.screens.cashier.face import compose
 from tui.screens.cashier.view import View, view_of
+from tui.screens.layout import spaced
 from tui.text import columns, set_language
 
 SIZES = [(80, 18), (60, 12), (58, 9), (94, 34), (200, 60), (30, 5), (1, 1)]

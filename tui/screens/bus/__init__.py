@@ -1,1 +1,1 @@
-"""The validator's screen, one file a region. `layout.py`, `big.py` and `driving.py` know no Textual."""
+"""The validator's screen, one file a region. `driving.py` knows no Textual."""

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.screens.bus import big
+from tui.screens import big
 from tui.screens.bus.driving import Driving
-from tui.screens.bus.layout import clipped
 from tui.screens.bus.route import two_ends
 from tui.screens.bus.sight import class_rows, count_words, last_words, sum_words
+from tui.screens.layout import clipped
 from tui.screens.words import Worded
 from tui.text import say
 

@@ -48,9 +48,9 @@ from pos_terminal.tap import Tap
 from pos_terminal.terminal import Charge, Terminal
 from tui import errors
 from tui.screens.bus import faces
-from tui.screens.bus.layout import Face
 from tui.screens.bus.setup import Setup
 from tui.screens.bus.sight import Sight, destination_words, sight_of
+from tui.screens.layout import Face
 from tui.text import say, told
 
 Say = Callable[[], str]

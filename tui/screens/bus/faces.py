@@ -11,8 +11,8 @@ from pos_terminal.fares import Direction, Line, Names
 from pos_terminal.inspection import Inspection
 from pos_terminal.tap import Outcome, Tap
 from tui import signals
-from tui.screens.bus import big
-from tui.screens.bus.layout import Face
+from tui.screens import big
+from tui.screens.layout import Face
 from tui.signals import Signal, signal_of
 from tui.text import harmless, language, say, told, when, yuan
 

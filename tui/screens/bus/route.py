@@ -7,8 +7,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui.screens.bus.driving import Driving
-from tui.screens.bus.layout import clipped
 from tui.screens.bus.sight import StopRow, route_words, stop_rows, stop_words
+from tui.screens.layout import clipped
 from tui.screens.words import Worded
 from tui.text import columns
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from tui.screens.bus.layout import Face, compose
+from tui.screens.layout import Face, compose
 from tui.screens.words import Worded
 from tui.signals import STYLES
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from tui.screens.bus import big
-from tui.screens.bus.layout import clipped, spaced, wrap
+from tui.screens import big
 from tui.screens.cashier.view import View
+from tui.screens.layout import clipped, spaced, wrap
 from tui.text import columns
 
 LARGEST: Final = 4

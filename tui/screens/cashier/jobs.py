@@ -10,22 +10,21 @@ from typing import Final
 from fleet.history import Search, Show, Walk
 from fleet.open import TerminalSession
 from fleet.shift_desk import ShiftDesk, open_desk
+from fleet.slips import print_slip, receipt_slip, settings_of, shift_slip
 from fleet.station_events import Network, Status
 from hardwallet.denylist import Denylist
 from hardwallet.records import Record
 from offline_sync.outbox import BATCH_ENTRIES
 from pos_terminal.errors import NoSuchSale
-from pos_terminal.escpos import encode
-from pos_terminal.money import parse_amount
-from pos_terminal.paper import Line
+from pos_terminal.paper import Line, as_text
 from pos_terminal.printing import open_printer
-from pos_terminal.receipts import receipt, receipt_lines, shift_lines, shift_report
 from pos_terminal.sale import SaleState
-from pos_terminal.shift import ShiftReport
+from pos_terminal.shift import ShiftReport, parse_cash
 from tui.backing import Backing
 from tui.errors import BadUsage
+from tui.export import export_file
 from tui.screens.cashier.amount import plain
-from tui.text import LOCAL_ZONE, language, say, yuan
+from tui.text import language, say, yuan
 from tui.till import find_payment, name_payment
 
 PRINTED_KEPT: Final = 1_000
@@ -62,11 +61,9 @@ class Jobs:
 
     def __init__(self, session: TerminalSession, shifts: ShiftDesk) -> None:
         self.session, self.shifts = session, shifts
-        settings = session.folder.settings.printer
-        self.printer = settings.uri
+        self._settings = settings_of(session)
+        self.printer = self._settings.uri
         """Where slips go; may be changed for this run. Empty: nowhere yet."""
-        self.columns = settings.columns
-        self.heading = settings.heading
         self._printed: deque[bytes] = deque(maxlen=PRINTED_KEPT)
 
     def walk(self, show: Show, search: Search | None, status: Status) -> Walk:
@@ -104,13 +101,11 @@ class Jobs:
 
     def receipt_text(self, record: Record, state: SaleState) -> str:
         """A receipt as it would be printed, in the language of now."""
-        return receipt(record, state, language(), LOCAL_ZONE, width=self.columns, heading=self.heading)
+        return as_text(receipt_slip(self._settings, record, state, language()), self._settings.columns)
 
     def report_text(self, report: ShiftReport) -> str:
         """An X or Z report as it would be printed, in the language of now."""
-        return shift_report(
-            report, self._terminal, language(), LOCAL_ZONE, width=self.columns, heading=self.heading
-        )
+        return as_text(self._report_slip(report), self._settings.columns)
 
     def is_copy(self, record: Record) -> bool:
         """Whether this run has printed it before."""
@@ -120,7 +115,7 @@ class Jobs:
         """Prints a receipt; what to say of it. `again`: it is marked as a copy, as it is when this run has
         printed it before. Raises PrinterError, BadPrinterUri: then it can be printed again."""
         again = again or self.is_copy(record)
-        self._print(receipt_lines(record, state, language(), LOCAL_ZONE, self.columns, again, self.heading))
+        self._print(receipt_slip(self._settings, record, state, language(), again=again))
         self._printed.append(record.body)
         if again:
             return lambda: say("Receipt {number} is printed, marked as a copy.", number=record.transaction)
@@ -128,9 +123,7 @@ class Jobs:
 
     def print_report(self, report: ShiftReport, *, again: bool = False) -> Callable[[], str]:
         """Prints an X or Z report; what to say of it. Raises as print_receipt."""
-        self._print(
-            shift_lines(report, self._terminal, language(), LOCAL_ZONE, self.columns, again, self.heading)
-        )
+        self._print(self._report_slip(report, again=again))
         return lambda: say("The report is printed.")
 
     def choose_printer(self, uri: str) -> None:
@@ -139,18 +132,16 @@ class Jobs:
         self.printer = uri
 
     def _print(self, lines: list[Line]) -> None:
-        open_printer(self.printer).print(encode(lines))
+        print_slip(self._settings, lines, self.printer)
 
-    @property
-    def _terminal(self) -> bytes:
-        return self.session.folder.identity.certificate.terminal
+    def _report_slip(self, report: ShiftReport, *, again: bool = False) -> list[Line]:
+        terminal = self.session.folder.identity.certificate.terminal
+        return shift_slip(self._settings, report, terminal, language(), again=again)
 
     # ------------------------------------------------------------------ files
 
     def export(self, path: str) -> Callable[[], str]:
         """Writes what waits to a file; what to say of it."""
-        from tui.commands.sync import export_file  # loads the command line's library
-
         uploads, entries = export_file(self.session, named_file(path))
         return lambda: say(
             "{entries} entries in {uploads} uploads are in {path}; they wait here until clearing has them.",
@@ -170,9 +161,8 @@ class Jobs:
 
 
 def cash_fen(text: str) -> int:
-    """Cash that was counted: an amount, or nothing at all. Raises BadAmount."""
-    written = plain(text).strip()
-    return 0 if written in ("0", "0.0", "0.00") else parse_amount(written)
+    """Cash that was counted, in fen, however its digits are typed. Raises BadAmount."""
+    return parse_cash(plain(text))
 
 
 def named_file(path: str) -> Path:

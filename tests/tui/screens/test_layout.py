@@ -2,8 +2,8 @@
 
 import pytest
 
-from tui.screens.bus import big
-from tui.screens.bus.layout import Face, clipped, compose, cut, spaced, wrap
+from tui.screens import big
+from tui.screens.layout import Face, clipped, compose, cut, spaced, wrap
 from tui.text import columns
 
 APPROVED = Face(big.APPROVED, "Approved", "ok", "✓", "2.00", "Balance", "198.00", ("Student",))

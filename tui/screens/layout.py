@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from tui.screens.bus import big
+from tui.screens import big
 from tui.text import columns
 
 LARGEST: Final = 6

@@ -1,15 +1,25 @@
-"""Textual's driver for a terminal that may go away: a closed window must not leave a till hanging.
+"""Textual's driver for a terminal that may go away or change: a closed window must not leave a till hanging.
 
 Textual's output thread ends at the first write that fails, and whoever writes after it waits for ever. Here
-what nobody can see any more is dropped, and the app is left in its order.
+what nobody can see any more is dropped, and the app is left in its order. Textual also believes COLUMNS and
+LINES before the terminal: where a shell exports them, a window would keep its first size for ever.
 """
+
+import os
 
 from textual import messages
 from textual.drivers.linux_driver import LinuxDriver
 
 
 class TerminalDriver(LinuxDriver):
-    """As LinuxDriver; a terminal that is gone ends the app."""
+    """As LinuxDriver; the size is the terminal's own, and a terminal that is gone ends the app."""
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        try:
+            columns, lines = os.get_terminal_size(self.fileno)
+        except OSError:  # no terminal: what the environment says, else 80×24
+            return super()._get_terminal_size()
+        return (columns, lines) if columns and lines else super()._get_terminal_size()
 
     def write(self, data: str) -> None:
         """Writes, where there is still something to write to."""

@@ -68,8 +68,10 @@ def test_as_a_cashier(tmp_path: Path) -> None:
         till.press("Escape")
         till.wait_for("Type the amount")
 
-        till.resize_until(40, 12, "Too small", "窗口太小", "60×20")
-        till.resize_until(80, 24, "Type the amount")
+        till.resize(40, 12)
+        till.wait_for("Too small", "窗口太小", "60×20")
+        till.resize(80, 24)
+        till.wait_for("Type the amount", without="Too small")
         till.write("s")
         till.wait_for("Payments 3", "620.00", "Trainee")
         till.press("F10")

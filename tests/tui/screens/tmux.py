@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +13,6 @@ from tests.conftest import REPOSITORY
 
 WAIT_S = 60.0
 _LOOK_S = 0.1
-_PULLS = 4
 
 
 def squeezed(text: str) -> str:
@@ -38,6 +36,7 @@ class Tmux:
         self._log = folder / "ended"
         environment = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
         environment |= {"PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8", "TERM": "xterm-256color"}
+        environment |= {"COLUMNS": "100", "LINES": "30"}  # a shell may export an older size; the terminal knows
         script = f'"$@"; echo "exit code $?" | tee {self._log}; sleep 1000'
         self._run(
             *("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows)),
@@ -83,16 +82,6 @@ class Tmux:
             return there and (not without or squeezed(without) not in seen)
 
         return self.wait_until(true, f"{texts} and not {without!r}", within_s)
-
-    def resize_until(self, columns: int, rows: int, *texts: str) -> str:
-        """The screen in another size, once every text stands on it. Pulled again when nothing happens, as a
-        person would: tmux tells a program of its size a little later, and on a busy machine not always."""
-        for _ in range(_PULLS):
-            self.resize(columns + 1, rows)
-            self.resize(columns, rows)
-            with suppress(AssertionError):
-                return self.wait_for(*texts, within_s=WAIT_S / _PULLS)
-        return self.wait_for(*texts)
 
     def wait_until(self, true: Callable[[str], bool], what: str, within_s: float = WAIT_S) -> str:
         """The screen, once something is true of it."""

@@ -36,7 +36,7 @@ class Tmux:
         self._log = folder / "ended"
         environment = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
         environment |= {"PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8", "TERM": "xterm-256color"}
-        environment |= {"COLUMNS": "100", "LINES": "30"}  # a shell may export an older size; the terminal knows
+        environment |= {"COLUMNS": "100", "LINES": "30"}  # of an older window, as a shell exports them
         script = f'"$@"; echo "exit code $?" | tee {self._log}; sleep 1000'
         self._run(
             *("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows)),

@@ -15,6 +15,9 @@ DEMO_ARGS ?=
 
 BIN := .venv/bin
 
+# Also where the environment says to keep no bytecode: every program that a test starts would be compiled anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup setup-tests demo test sweeps check format mutants bench pictures words reference openapi pins clean
 
 help: ## lists the targets

@@ -186,23 +186,25 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sleeping_service_is_woken(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    woken: list[Driver] = []
+    woken: list[tuple[Driver, threading.Thread]] = []
 
     def wake() -> bool:
         late = Driver.__new__(Driver)
         late._listener = socket.create_server(("127.0.0.1", port))
         late._listener.settimeout(WAIT_S)
         late.port, late.connection = port, None
-        woken.append(late)
-        threading.Thread(target=late.take_card, daemon=True).start()
+        taking = threading.Thread(target=late.take_card)
+        taking.start()
+        woken.append((late, taking))
         return True
 
     monkeypatch.setattr(vpcd, "wake_service", wake)
     with VpcdCard(EchoCard(), port=port) as shown:
         shown.insert(timeout_s=WAIT_S)
         assert shown.inserted
-    assert len(woken) == 1
-    woken[0].close()
+    [(late, taking)] = woken
+    taking.join(WAIT_S)  # it may still be reading the ATR
+    late.close()
 
 
 def test_a_reader_that_holds_another_card(driver: Driver) -> None:

@@ -75,9 +75,12 @@ def test_what_the_scheme_publishes_reaches_a_clearing_that_runs(world: World) ->
     alice = world.shown()["number"]
     with clearing_of(world) as url:
         assert world.call("denylist", "add", alice, "--scheme", "city").code == 0
-        assert world.call("clearing", "report", "--scheme", "city").code == 0  # hands over what is new
         done = world.call("sync", "--terminal", "till", "--clearing", url, "--json").json
-        assert done["fetched"]["denylists"] == 1
+        assert (done["fetched"]["denylists"], done["fetched"]["authorities"]) == (1, 0)
+        assert world.call("card", "block", alice, "--scheme", "city").code == 0
+        assert world.call("scheme", "rotate", "acquirer", "--scheme", "city").code == 0
+        done = world.call("sync", "--terminal", "till", "--clearing", url, "--json").json
+        assert (done["fetched"]["orders"], done["fetched"]["authorities"]) == (1, 1)
 
 
 @pytest.mark.parametrize(("ahead_s", "words"), [(3_600, "1 h behind"), (-3_600, "1 h ahead of")])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tui.books import tell_clearing
 from tui.commands.fares import RiderWord, rider_named, rider_words
 from tui.options import AsJson, Card, KeyFile, PinFile, Scheme, TraceFile
 from tui.output import line, note, report
@@ -313,7 +314,7 @@ def load(
         news = _news(scheme, key_file, card)
         loaded = _load(card, amount_fen, scheme, key_file, news)
         state = card.state()
-    _book(scheme, key_file)
+    tell_clearing(scheme, key_file)
     receipt = loaded.receipt
     returned_fen = sum(one.amount_fen for one in loaded.returns)
     report(
@@ -428,20 +429,6 @@ def _news(scheme: Path, key_file: Path | None, card: "CardAtHand") -> _News:
     # More than the card has signed: a clone's payments, or an old copy of the card's file.
     known = sequence <= state.sequence and total_fen <= state.spent_fen
     return _News((sequence, total_fen) if known else (0, 0), owed)
-
-
-def _book(scheme: Path, key_file: Path | None) -> None:
-    """Tells clearing of the load, where it keeps books already. The load stands, whatever comes of this."""
-    from fleet.open import CLEARING_DATABASE, open_clearing
-    from offline_sync.errors import ClearingError
-
-    if not (scheme / CLEARING_DATABASE).exists():
-        return
-    try:
-        with open_clearing(scheme, key_file):
-            pass
-    except ClearingError as error:
-        note(say("Loaded; clearing's books take it at their next report: {why}", why=told(str(error))))
 
 
 @app.command("pin", epilog="Exit codes: 0 set; 1 the card refuses (wrong PIN, locked); 2 bad usage.")

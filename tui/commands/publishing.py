@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tui.books import tell_clearing
 from tui.errors import BadUsage, CommandError
 from tui.options import AsJson, KeyFile, Scheme
 from tui.output import report
@@ -112,6 +113,7 @@ def _publish(
     with open_issuing(scheme, key_file) as issuing:
         published = issuing.publish_denylist(add, remove, system_clock())
         data = denylist_data(issuing)
+    tell_clearing(scheme, key_file)
     change = parse_header(published.delta or published.full)
     data |= {"added": change.added, "removed": change.removed}
     words = say(
@@ -293,6 +295,7 @@ def _order(
     card = card_number(number)
     with open_issuing(scheme, key_file) as issuing:
         order = m.parse_card_order(issuing.card_order(card, kind, value, system_clock()))
+    tell_clearing(scheme, key_file)
     report(
         {
             "card": card.hex(),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tui.books import tell_clearing
 from tui.errors import BadUsage
 from tui.options import (
     AsJson,
@@ -117,6 +118,7 @@ def rotate(
         made = issuing.rotate(operator, system_clock(), compromised=compromised)
         data = _authorities_data(bundle)
         named = digest(bundle.suite, made).hex()
+    tell_clearing(scheme, key_file)
     rows: list[tuple[str, object]] = [
         (say("operator"), f"{made.operator.hex()} ({term(operator)})"),
         (say("certificate"), named),
@@ -155,6 +157,7 @@ def revoke(
     with open_issuing(scheme, key_file) as issuing:
         revoked = issuing.revoke(named, system_clock())
         data = _authorities_data(issuing.trust.bundle)
+    tell_clearing(scheme, key_file)
     words = say(
         "The certificate {named} of operator {operator} is revoked by authority list {version}. "
         "Next: hardwallet scheme authorities export FILE --scheme {scheme}",

@@ -2,6 +2,7 @@
 can be read from."""
 
 import itertools
+import re
 import tomllib
 from collections.abc import Callable
 from importlib import resources
@@ -34,6 +35,7 @@ MAX_STEPS: Final = 100
 MAX_METRES: Final = 10_000_000
 MAX_ID: Final = 40
 EXAMPLE: Final = "fares-example.toml"
+_PLACE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
 _FREE: Final = frozenset(("0", "0.0", "0.00"))
 
 
@@ -62,8 +64,15 @@ def parse_fares(raw: bytes, where: str) -> Network:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise FaresRefused(f"{where}, line {line}: this is not UTF-8; save the file as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FaresRefused(f"{where}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        place = _PLACE.search(str(error))
+        line = int(place[1]) if place else raw.count(b"\n") + 1  # else it is where the file ends
+        raise FaresRefused(
+            f"{where}, line {line}: this is not as TOML has it: one `name = value` a line, texts in quotes, "
+            "names in [brackets], no name twice"
+        ) from None
+    except RecursionError:
+        raise FaresRefused(f"{where}: its lists are nested too deeply") from None
     return _network(_Table(table, where, ""))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from fleet.station_events import Board, Decided, Event, GiveBack, TooMany
 from pos_terminal.visit import Outcome
 from tui.text import say
 
@@ -123,6 +124,8 @@ LOOKS: Final[Mapping[Outcome, _Look]] = {
     Outcome.OTHER_CARD: _Look(_other_card, "↻", AGAIN, BELLS_AGAIN),
 }
 
+_WANT_PIN: Final = (Outcome.PIN_WANTED, Outcome.PIN_WRONG)
+
 _REFUND_WORDS: Final[Mapping[Outcome, Callable[[], str]]] = {
     Outcome.GRANTED: _refunded,
     Outcome.ALREADY_GRANTED: _already_refunded,
@@ -130,11 +133,26 @@ _REFUND_WORDS: Final[Mapping[Outcome, Callable[[], str]]] = {
 }
 
 
-def signal_of(outcome: Outcome, *, refund: bool = False) -> Signal:
-    """How this outcome of a payment, or of a `refund`, is shown and heard."""
+def signal_of(outcome: Outcome, *, refund: bool = False, fare: bool = False) -> Signal:
+    """How this outcome of a payment, of a `refund` or of a `fare`, is shown and heard. Nobody can enter a PIN
+    on a bus: a card that wants one has not paid."""
+    if fare and outcome in _WANT_PIN:
+        outcome = Outcome.DECLINED
     look = LOOKS[outcome]
     word = _REFUND_WORDS.get(outcome, look.word) if refund else look.word
     return Signal(word(), look.symbol, look.style, look.bells, outcome.message_id)
+
+
+def bells_of(event: Event) -> int:
+    """How often the bell rings for what happened at the reader; 0 for most events."""
+    match event:
+        case Decided():
+            refund, fare = isinstance(event.task, GiveBack), isinstance(event.task, Board)
+            return signal_of(event.tap.outcome, refund=refund, fare=fare).bells
+        case TooMany():
+            return one_card_only().bells
+        case _:
+            return 0
 
 
 def present_card() -> Signal:

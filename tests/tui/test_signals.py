@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pos_terminal.visit import Outcome
+from fleet.station_events import Board, Decided, Sell
+from pos_terminal.terminal import Charge
+from pos_terminal.visit import Outcome, Tap
 from tui import signals
 from tui.text import language, say, set_language
 
@@ -16,6 +18,11 @@ def spoken(request: pytest.FixtureRequest) -> Iterator[str]:
     set_language(request.param)
     yield request.param
     set_language(before)
+
+
+def no_charge() -> Charge:
+    """Never asked for here."""
+    raise NotImplementedError
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -54,6 +61,14 @@ def test_words_tell_paid_from_not_paid() -> None:
         assert say("Not paid") == "未付款"
     finally:
         set_language("en")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PIN_WANTED, Outcome.PIN_WRONG])
+def test_a_card_that_wants_a_pin_on_a_bus_has_not_paid(outcome: Outcome) -> None:
+    """As it is shown, so it sounds."""
+    assert signals.signal_of(outcome, fare=True) == signals.signal_of(Outcome.DECLINED)
+    assert signals.bells_of(Decided(Board(no_charge), Tap(outcome))) == signals.BELLS_STOP
+    assert signals.bells_of(Decided(Sell(100), Tap(outcome))) == signals.BELLS_ASK
 
 
 def test_the_reader_has_signals_too() -> None:

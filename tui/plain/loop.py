@@ -18,11 +18,9 @@ from typing import Any, Final, TextIO
 from fleet.playground import TearPlace
 from fleet.station import (
     CardSeen,
-    Decided,
     Done,
     Event,
     Fault,
-    GiveBack,
     ReaderChanged,
     Removed,
     SendFailed,
@@ -223,7 +221,7 @@ class Loop:
 
     def _event(self, event: Event) -> None:
         self.tell(*self._words(event), *self._face.on_station(event))
-        self._ring(_bells(event))
+        self._ring(signals.bells_of(event))
         if self._hold is not None and self._hold(event):
             self._hold = None
 
@@ -446,16 +444,6 @@ class Loop:
 
 def _signalled(signal_: signals.Signal) -> str:
     return f"{signal_.symbol} {signal_.word}"
-
-
-def _bells(event: Event) -> int:
-    match event:
-        case Decided():
-            return signals.signal_of(event.tap.outcome, refund=isinstance(event.task, GiveBack)).bells
-        case TooMany():
-            return signals.one_card_only().bells
-        case _:
-            return 0
 
 
 def _wants_pin(event: Event) -> bool:

@@ -30,16 +30,13 @@ from textual.widgets import Input
 from fleet.playground import Playground, TearPlace
 from fleet.station import Station
 from fleet.station_events import (
-    Decided,
     Event,
     Fault,
-    GiveBack,
     Removed,
     SendFailed,
     Sent,
     Status,
     StatusChanged,
-    TooMany,
     Waiting,
 )
 from tui import signals
@@ -307,7 +304,9 @@ class StationApp(Punctual, App[int]):
         event = message.event
         self._note(event)
         self.take(event)
-        self._ring_for(event)
+        bells = signals.bells_of(event)
+        if bells:
+            self.ring(bells)
         for screen in self._open_screens():
             if isinstance(screen, StationScreen):
                 screen.on_station(event)
@@ -335,16 +334,6 @@ class StationApp(Punctual, App[int]):
             case SendFailed() if self._forward_asked:
                 self._forward_asked = False
                 self.say_briefly(say("Not sent: {why}", why=told(event.sentence)))
-            case _:
-                pass
-
-    def _ring_for(self, event: Event) -> None:
-        match event:
-            case Decided():
-                refund = isinstance(event.task, GiveBack)
-                self.ring(signals.signal_of(event.tap.outcome, refund=refund).bells)
-            case TooMany():
-                self.ring(signals.one_card_only().bells)
             case _:
                 pass
 

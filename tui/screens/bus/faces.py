@@ -98,7 +98,7 @@ def of_signal(
 
 def of_tap(tap: Tap) -> Face:
     """The result of a tap."""
-    signal, picture = signal_of(tap.outcome), _PICTURES[tap.outcome]
+    signal, picture = signal_of(tap.outcome, fare=True), _PICTURES[tap.outcome]
     if tap.outcome is Outcome.GRANTED:
         return _granted(tap, signal)
     if tap.outcome is Outcome.ALREADY_GRANTED:
@@ -106,8 +106,7 @@ def of_tap(tap: Tap) -> Face:
         line = say("Nothing was taken again.")
         return of_signal(signal, picture, line, _who(tap), balance_fen=tap.balance_fen, hint=hint)
     if tap.outcome in (Outcome.PIN_WANTED, Outcome.PIN_WRONG):
-        declined = signal_of(Outcome.DECLINED)
-        return of_signal(declined, picture, say("The card asks for its PIN, which a bus can't take."))
+        return of_signal(signal, picture, say("The card asks for its PIN, which a bus can't take."))
     if tap.outcome is Outcome.UNRESOLVED:
         return of_signal(signal, picture, say("It left too early. Nothing is taken twice."))
     if tap.outcome is Outcome.TRY_AGAIN:

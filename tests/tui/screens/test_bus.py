@@ -345,6 +345,7 @@ def test_a_feed_that_lacks_files_is_told_in_words(world: Playground, tmp_path: P
         driver = Driver(pilot)
         await driver.view("Out of service")
         await driver.see("routes.txt")
+        assert driver.app.driving.news() == ""  # the driver's view says it, once
         assert driver.app.driving.sight is None
         assert driver.app.station.task is None
 

@@ -138,7 +138,8 @@ class Driving:
 
     def _take_up(self, setup: Setup) -> None:
         try:
-            self._read(setup)
+            if not self._read(setup):
+                return
             run = self._opened().run
             if run is not None:
                 self.line, self.direction = run.line, run.direction
@@ -151,14 +152,16 @@ class Driving:
         finally:
             self._opening = None
 
-    def _read(self, setup: Setup) -> None:
+    def _read(self, setup: Setup) -> bool:
+        """Whether there are fares to drive by; the face says why not."""
         try:
             network = setup.read(self._tell_reading)
             self._runs = self._open.enter_context(open_runs(self._session, network))
         except errors.EXPECTED as error:
             reason = error
             self._refused = lambda: errors.message(reason)
-            raise
+            return False
+        return True
 
     def _choose(self, line: str, direction: str) -> None:
         """The line and direction to begin with: those of these ids, else the first. Raises NoSuchFare."""

@@ -92,6 +92,9 @@ def test_an_amount_is_typed_as_people_write_it(till: Counter, keys: str, text: s
         ("0⏎", "0", "zero"),
         ("00.00⏎", "00.00", "zero"),
         ("1.234", "1.23", "Two digits after the dot"),
+        ("1.234⏎", "1.23", "1.23 yuan: Enter if that is right"),
+        ("12x5⏎", "125", "125.00 yuan: Enter if that is right"),
+        ("999999991.5⏎", "99999999.5", "21474836.47"),
         ("1.2.", "1.2", "a dot already"),
         ("12x", "12", "digits and one dot only"),
         ("12-", "12", "digits and one dot only"),
@@ -123,6 +126,25 @@ def test_a_bad_paste_changes_nothing(till: Counter, pasted: str) -> None:
     till.desk.paste(pasted)
     assert till.desk.entry.text == "7.5"
     assert shown(till).lines != ()
+
+
+@pytest.mark.parametrize("look", ["1.234⏎⏎", "1.234⏎⌫3⏎", "1.234⌫3⏎", "1.23x⏎⏎", "9⌫x1.23⏎"])
+def test_after_a_key_was_left_out_the_amount_is_looked_at_first(till: Counter, look: str) -> None:
+    """Once: 1.234 in a hurry may have meant 12.34."""
+    till.types(look[:-1])
+    assert till.wanted == []
+    till.types(look[-1])
+    assert till.wanted == [Sell(123)]
+
+
+def test_after_a_bad_paste_the_amount_is_looked_at_first(till: Counter) -> None:
+    till.types("7.5")
+    till.desk.paste("1.234")
+    till.types("⏎")
+    assert till.wanted == []
+    till.desk.paste("1.23")
+    till.types("⏎")
+    assert till.wanted == [Sell(123)]
 
 
 def test_a_good_paste_is_taken_whole(till: Counter) -> None:

@@ -209,6 +209,8 @@ def test_the_till_in_every_state(snapshot: Snapshot, size: tuple[int, int], lang
         await pilot.press("x")
         await camera.picture("bad-amount")
         await pilot.press("enter")
+        await camera.picture("amount-in-doubt")
+        await pilot.press("enter")
         await camera.picture("card")
         await camera.told(CardSeen(Sell(1250)))
         await camera.picture("hold")

@@ -6,7 +6,7 @@ from unicodedata import normalize
 
 from pos_terminal.errors import BadAmount
 from pos_terminal.money import parse_amount
-from tui.text import say, told
+from tui.text import say, told, yuan
 
 LONGEST: Final = 11
 """Characters of the largest amount that can be written: 21474836.47."""
@@ -21,6 +21,8 @@ class AmountEntry:
     def __init__(self) -> None:
         self.text = ""
         self._problem: Callable[[], str] | None = None
+        self._in_doubt = False
+        """Whether a key was left out: who types on without looking may mean another amount."""
 
     @property
     def problem(self) -> str:
@@ -29,7 +31,7 @@ class AmountEntry:
 
     def clear(self) -> None:
         """Nothing is typed."""
-        self.text, self._problem = "", None
+        self._take("")
 
     def type(self, character: str) -> None:
         """One more digit or dot, when it makes an amount; else `problem` says why not."""
@@ -37,10 +39,12 @@ class AmountEntry:
         self._problem = self._refusal(key)
         if self._problem is None:
             self.text += "0." if key == "." and not self.text else key
+        else:
+            self._in_doubt = bool(self.text)
 
     def back(self) -> None:
         """The last character goes."""
-        self.text, self._problem = self.text[:-1], None
+        self._take(self.text[:-1])
 
     def paste(self, text: str) -> None:
         """A whole amount takes the place of what was typed; anything else changes nothing."""
@@ -49,23 +53,36 @@ class AmountEntry:
             parse_amount(pasted)
         except BadAmount as error:
             self._refuse(error)
+            self._in_doubt = bool(self.text)
         else:
-            self.text, self._problem = pasted, None
+            self._take(pasted)
 
     def amount_fen(self) -> int | None:
-        """The amount in fen; None when it is none yet, and then `problem` says why."""
+        """The amount in fen; None when it is none yet, or first has to be looked at, as a key was left out.
+        Then `problem` says why."""
         if not self.text:
             self._problem = lambda: say("Type an amount first, like 12.50.")
             return None
         try:
-            return parse_amount(self.text.removesuffix("."))
+            amount_fen = parse_amount(self.text.removesuffix("."))
         except BadAmount as error:
             self._refuse(error)
             return None
+        if self._in_doubt:
+            self._in_doubt = False
+            self._problem = lambda: say(
+                "A key was left out. {amount} yuan: Enter if that is right, Backspace if not.",
+                amount=yuan(amount_fen),
+            )
+            return None
+        return amount_fen
 
     def refuse(self, problem: Callable[[], str]) -> None:
         """The amount can't be taken, for a reason that is said anew each time."""
         self._problem = problem
+
+    def _take(self, text: str) -> None:
+        self.text, self._problem, self._in_doubt = text, None, False
 
     def _refuse(self, error: BadAmount) -> None:
         sentence = str(error)

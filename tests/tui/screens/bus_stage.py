@@ -97,7 +97,12 @@ class Driver:
         """A card of the tray is presented; its result stands; the card has left."""
         await self.press(str(card))
         await self.view(word)
-        await until(self.pilot, lambda: self.app.driving.lingers, "the card has left")
+
+        # On a busy machine its time to linger may be over before it is looked at.
+        def left() -> bool:
+            return self.app.driving.lingers or self.word != word
+
+        await until(self.pilot, left, "the card has left")
 
     async def settle(self) -> None:
         """All errands are done, also those that an event has brought, and all that they changed is drawn."""

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -141,11 +142,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_language(before)
 
 
+@cache
+def _commands(spoken: str) -> typer.core.TyperGroup:
+    """All commands, their help in that language. Read from 60 signatures: once a process."""
+    made = typer.main.get_group(app)
+    if spoken != "en":
+        speak(made)
+    return made
+
+
 def _run(given: list[str]) -> int:
-    program = typer.main.get_command(app)
-    if language() != "en":
-        speak(program)
-    code = program.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+    code = _commands(language()).main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     if code == EXIT_STOPPED:  # what typer makes of KeyboardInterrupt
         raise KeyboardInterrupt
     return code if isinstance(code, int) else EXIT_OK

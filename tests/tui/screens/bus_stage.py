@@ -95,14 +95,28 @@ class Driver:
 
     async def tap(self, card: int, word: str) -> None:
         """A card of the tray is presented; its result stands; the card has left."""
-        await self.press(str(card))
-        await self.view(word)
+        with self.unhurried():
+            await self.press(str(card))
+            await self.view(word)
+            await until(self.pilot, lambda: self.app.driving.lingers, "the card has left")
 
-        # On a busy machine its time to linger may be over before it is looked at.
-        def left() -> bool:
-            return self.app.driving.lingers or self.word != word
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """A result stays until it has been looked at: on a busy machine its own time may be over before."""
+        screen, waiting = self.screen, []
+        held = True
 
-        await until(self.pilot, left, "the card has left")
+        def calm() -> None:
+            if held:
+                waiting.append(True)
+            else:
+                BusScreen._calm(screen)
+
+        screen._calm = calm  # type: ignore[method-assign]
+        yield
+        held = False
+        if waiting:
+            BusScreen._calm(screen)
 
     async def settle(self) -> None:
         """All errands are done, also those that an event has brought, and all that they changed is drawn."""

@@ -77,6 +77,16 @@ class Clerk(Face):
             self.loop.ask_secret(take)
             return ["PIN:"]
 
+        def long(_rest: str) -> Iterable[str]:
+            """In pieces; before each but the first a card is decided, in the end somebody leaves."""
+            pieces = 1
+            while self.loop.breathe():
+                pieces += 1
+                self.loop.station.post(Decided(Sell(100), Tap(Outcome.GRANTED)))  # type: ignore[attr-defined]
+                if pieces == 3:
+                    self.loop.leave()
+            return [f"{pieces} pieces"]
+
         def take(text: str) -> Iterable[str]:
             self.secrets.append(text)
             return [f"{len(text)} characters"]
@@ -88,6 +98,7 @@ class Clerk(Face):
             Command(("note", "记"), form, form, note),
             Command(("pin", "密码"), form, form, secret),
             Command(("refuse", "拒"), form, form, refuse),
+            Command(("long", "长"), form, form, long),
         ]
 
     def on_station(self, event: Event) -> Iterable[str]:
@@ -158,6 +169,10 @@ def test_quit_leaves_and_reads_no_further() -> None:
 
 def test_what_a_command_refuses_is_a_line() -> None:
     assert Stand().run("refuse\nnote on\n")[:2] == ["✗ there is no unfinished sale to give up", "noted on"]
+
+
+def test_what_happens_is_said_while_a_command_takes_long_and_leaving_ends_it() -> None:
+    assert Stand().run("long\nnote never\n") == ["decided", "decided", "3 pieces", BYE]
 
 
 def test_a_secret_is_no_command_and_is_not_said() -> None:

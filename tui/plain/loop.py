@@ -132,6 +132,14 @@ class Loop:
         """The lines after this one wait until such an event, so many seconds at most."""
         self._hold, self._hold_until = until, time.monotonic() + seconds
 
+    def breathe(self) -> bool:
+        """For a command that takes long, between its pieces: says what has happened meanwhile; lines wait.
+        False when it should end, as the program does."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._take(self._queue.get_nowait())
+        return not self._stopping
+
     def ask_secret(self, take: Callable[[str], Iterable[str]]) -> None:
         """The next line is not shown while it is typed, and goes to `take` only."""
         self._secret = take

@@ -243,7 +243,7 @@ class TillFace(Face):
         while True:
             piece = walk.more(count - len(rows))
             rows += piece.rows
-            if piece.done or len(rows) >= count:
+            if piece.done or len(rows) >= count or not self.loop.breathe():
                 return rows
 
     def _row(self, rest: str) -> Row:

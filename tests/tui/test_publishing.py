@@ -39,6 +39,17 @@ def pays(world: World, terminal: str = "till", card: str = "alice.card") -> tupl
 # ---------------------------------------------------------------------- denylist
 
 
+def test_books_that_cannot_be_read_do_not_stop_a_denylist(world: World) -> None:
+    """It is published, and said that clearing does not know of it yet."""
+    world.path("city/clearing.sqlite").write_bytes(b"no database" * 1_000)
+    done = world.call("denylist", "add", ALICE, "--scheme", "city")
+    assert (done.code, done.out) == (
+        0,
+        "Denylist 2 is published: 1 cards, 1 more and 0 fewer than before.\n",
+    )
+    assert "clearing learns of it only at its next report" in done.err
+
+
 def test_a_card_goes_on_the_denylist_and_comes_off_it(world: World) -> None:
     """As a person types it, carried to a till by file."""
     added = world.call("denylist", "add", ALICE, RICH, ALICE, "--scheme", "city")

@@ -154,9 +154,11 @@ def open_clearing(
     clock: Clock = system_clock,
     entropy: Entropy = os.urandom,
     workers: int = 0,
+    loads: bool = True,
 ) -> Iterator["Clearing"]:
     """Opens a scheme's clearing: its ledger, with every load of the issuing journal booked, and everything
     published that the scheme's folder holds. `workers`: how many processes verify records, 0 for none.
+    Without `loads` no load is looked at: quick, however many there are, and enough for who only publishes.
 
     The issuing journal is locked only while it is read. Raises IssuingError, ClearingError.
     """
@@ -164,7 +166,8 @@ def open_clearing(
 
     with open_issuing(folder, key_file, entropy=entropy) as scheme:
         trust, keys = scheme.trust.bundle, scheme.clearing_keys()
-        orders, receipts = list(scheme.load_orders()), list(scheme.receipts())
+        orders = list(scheme.load_orders()) if loads else []
+        receipts = list(scheme.receipts()) if loads else []
         denylist, changes = scheme.denylist(clock()), list(scheme.denylist_deltas())
         card_orders = list(scheme.card_orders())
     clearing = Clearing(f"sqlite:///{folder / CLEARING_DATABASE}", trust, keys, clock, workers)

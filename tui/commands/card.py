@@ -314,7 +314,7 @@ def load(
         news = _news(scheme, key_file, card)
         loaded = _load(card, amount_fen, scheme, key_file, news)
         state = card.state()
-    tell_clearing(scheme, key_file)
+    tell_clearing(scheme, key_file, loads=True)
     receipt = loaded.receipt
     returned_fen = sum(one.amount_fen for one in loaded.returns)
     report(

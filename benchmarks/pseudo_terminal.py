@@ -27,6 +27,7 @@ FRAME_ENDS: Final = b"\x1b[?2026l"
 _ASKED: Final = b"\x1b[?2026$p"
 _ANSWER: Final = b"\x1b[?2026;2$y"
 _CHUNK: Final = 65_536
+_KEPT_CHUNKS: Final = 100
 _END_S: Final = 20.0
 _NOT_PYTES: Final = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
 """Queries and keyboard modes that pyte would show as text."""
@@ -102,6 +103,12 @@ class PseudoTerminal:
             for frame in ended:
                 stream.feed(_NOT_PYTES.sub(b"", frame))
                 yield Frame(at_s, list(screen.display))
+
+    def forget(self) -> None:
+        """Drops what was drawn but for the last chunks: for a long run that is not looked back on. `frames`
+        and `text` begin with what is kept."""
+        with self._changed:
+            del self._chunks[:-_KEPT_CHUNKS]
 
     def text(self) -> str:
         """The screen as it is now, lines joined."""

@@ -45,6 +45,7 @@ SALES_OF_A_CARD: Final = 50
 MOST_RIDERS: Final = 450
 """Riders with a card each: for a minute and a half."""
 _SALE_KEY: Final = "1"
+_NOTED_SALES: Final = 100
 
 
 def new_card(playground: Playground, loaded_fen: int) -> Card:
@@ -124,7 +125,8 @@ class BusyTill(CashierApp):
 
 
 class Seller:
-    """Types an amount, holds a card there, takes it away, so many times; then writes `sold` and a count."""
+    """Types an amount, holds a card there, takes it away, so many times. Writes `at` and a count now and
+    then, in the end `sold` and a count."""
 
     def __init__(self, playground: Playground, reader: InProcessReader, log: Path, sales: int) -> None:
         self._playground = playground
@@ -160,7 +162,15 @@ class Seller:
             self._decided.wait()
             self._reader.remove()
             self._removed.wait()
-        self._log.write_text(f"sold {self._granted}\n", encoding="ascii")
+            if not self._granted % _NOTED_SALES:
+                self._note("at")
+        self._note("sold")
+
+    def _note(self, word: str) -> None:
+        """Whole or not at all: the other side looks whenever it likes."""
+        fresh = self._log.with_suffix(".new")
+        fresh.write_text(f"{word} {self._granted}\n", encoding="ascii")
+        fresh.replace(self._log)
 
 
 def till(log: Path, sales: int) -> int:

@@ -48,10 +48,25 @@ def test_the_slowest_in_a_hundred_is_left_out_and_no_more() -> None:
     assert not screens._quantiles("p99", two_slow)[0]["ok"]
 
 
+def test_what_the_host_keeps_back_is_a_share_of_what_was_asked_for() -> None:
+    before = [100, 0, 50, 9_000, 7, 0, 0, 10]
+    assert screens.stolen_share(before, [160, 0, 70, 9_900, 8, 0, 0, 30]) == 0.2
+    assert screens.stolen_share(before, before) == 0.0
+
+
 def test_a_balance_is_found_as_it_is_drawn() -> None:
     shown = Frame(1.0, ["  " + row for row in draw(figures("198.01"), 1)])
     assert screens._figures("198.01")(shown)
     assert not screens._figures("198.02")(shown)
+
+
+def test_a_long_run_is_forgotten_but_for_its_end() -> None:
+    with PseudoTerminal([sys.executable, "-c", DRAWS], dict(os.environ)) as terminal:
+        terminal.wait_for(lambda text: "begun" in text, WAIT_S)
+        terminal._chunks += [(0.0, b"old")] * 500 + [(1.0, b"\x1b[2J\x1b[Hthe end")]
+        terminal.forget()
+        assert len(terminal._chunks) <= 101
+        assert terminal.text().startswith("the end")
 
 
 def test_a_program_on_a_pseudo_terminal_is_seen() -> None:

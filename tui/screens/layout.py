@@ -67,8 +67,8 @@ def compose(face: Face, width: int, height: int) -> tuple[Row, ...]:
         for setting in _SETTINGS:
             wide, high = _size(face, setting)
             if wide <= width and _height(high, setting, words) <= height:
-                return _fill(_rows(face, setting, words), width, height)
-    return _fill(_plain(face, width, height), width, height)
+                return filled(_rows(face, setting, words), width, height)
+    return filled(_plain(face, width, height), width, height)
 
 
 def spaced(word: str) -> str:
@@ -168,7 +168,7 @@ def _body(face: Face, setting: _Setting) -> list[str]:
         blocks.append(big.draw(big.figures(face.figures), setting.scale))
     if setting.upright:
         width = max(columns(block[0]) for block in blocks)
-        body = [_centred(line, width) for block in blocks for line in [*block, ""]][:-1]
+        body = [centred(line, width) for block in blocks for line in [*block, ""]][:-1]
     else:
         body = big.beside(blocks, _GAP)
     if not face.second:
@@ -203,15 +203,17 @@ def _plain(face: Face, width: int, height: int) -> list[Row]:
     return rows[:height]
 
 
-def _fill(rows: list[Row], width: int, height: int) -> tuple[Row, ...]:
+def filled(rows: list[Row], width: int, height: int) -> tuple[Row, ...]:
+    """The rows in the middle of a place, and empty ones around them; what does not fit a row ends in …"""
     above = (height - len(rows)) // 2
     below = height - len(rows) - above
     empty = Row(" " * width)
-    centred = [Row(_centred(row.text, width), row.strong) for row in rows]
-    return (*[empty] * above, *centred, *[empty] * below)
+    middle = [Row(centred(clipped(row.text, width), width), row.strong) for row in rows]
+    return (*[empty] * above, *middle, *[empty] * below)
 
 
-def _centred(line: str, width: int) -> str:
+def centred(line: str, width: int) -> str:
+    """The line with blanks on both sides, `width` columns."""
     space = width - columns(line)
     if space < 0:  # a Chinese character in a place of one column
         return " " * width

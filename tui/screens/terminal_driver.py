@@ -6,6 +6,7 @@ LINES before the terminal: where a shell exports them, a window would keep its f
 """
 
 import os
+from contextlib import suppress
 
 from textual import messages
 from textual.drivers.linux_driver import LinuxDriver
@@ -15,11 +16,11 @@ class TerminalDriver(LinuxDriver):
     """As LinuxDriver; the size is the terminal's own, and a terminal that is gone ends the app."""
 
     def _get_terminal_size(self) -> tuple[int, int]:
-        try:
+        with suppress(OSError):  # no terminal
             columns, lines = os.get_terminal_size(self.fileno)
-        except OSError:  # no terminal: what the environment says, else 80×24
-            return super()._get_terminal_size()
-        return (columns, lines) if columns and lines else super()._get_terminal_size()
+            if columns and lines:
+                return columns, lines
+        return super()._get_terminal_size()
 
     def write(self, data: str) -> None:
         """Writes, where there is still something to write to."""

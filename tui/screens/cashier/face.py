@@ -1,13 +1,12 @@
 """The till's view in a place of any size: the amount as big as it can be, every word whole. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from tui.screens import big
 from tui.screens.cashier.view import View
-from tui.screens.layout import clipped, spaced, wrap
+from tui.screens.layout import Row, centred, filled, spaced, wrap
 from tui.text import columns
 
 LARGEST: Final = 4
@@ -29,14 +28,6 @@ _PICTURES: Final[Mapping[str, big.Dots]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row, exactly as wide as the place. `strong`: the word, to be set off."""
-
-    text: str
-    strong: bool = False
-
-
 @lru_cache(maxsize=32)
 def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
     """`height` rows of `width` columns."""
@@ -52,11 +43,11 @@ def compose(view: View, width: int, height: int) -> tuple[Row, ...]:
         for air in (1, 0):
             rows = _rows(view.label, block, head, words, air)
             if len(rows) <= height and columns(head) <= inside:
-                return _fill(rows, width, height)
+                return filled(rows, width, height)
     figures = f"{view.label} {view.figures}" if view.figures else ""
     plain = [Row(line, strong=True) for line in wrap(head, inside)]
     plain += [Row(line) for line in (*wrap(figures, inside), *words)]
-    return _fill(plain[:height], width, height)
+    return filled(plain[:height], width, height)
 
 
 def _blocks(view: View, width: int) -> Iterator[list[str]]:
@@ -83,19 +74,6 @@ def _figures(view: View, scale: int) -> list[list[str]]:
 def _rows(label: str, block: list[str], head: str, words: list[str], air: int) -> list[Row]:
     gap = [Row("")] * air
     rows = [Row(label), *gap] if label else []
-    rows += [Row(_centred(line, max(map(columns, block)))) for line in block]
+    rows += [Row(centred(line, max(map(columns, block)))) for line in block]
     rows += [*(gap if block else []), Row(head, strong=True)]
     return [*rows, *gap, *map(Row, words)] if words else rows
-
-
-def _fill(rows: list[Row], width: int, height: int) -> tuple[Row, ...]:
-    above = (height - len(rows)) // 2
-    below = height - len(rows) - above
-    empty = Row(" " * width)
-    centred = [Row(_centred(clipped(row.text, width), width), row.strong) for row in rows]
-    return (*[empty] * above, *centred, *[empty] * below)
-
-
-def _centred(line: str, width: int) -> str:
-    space = max(0, width - columns(line))
-    return " " * (space // 2) + line + " " * (space - space // 2)

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from firmware_bridge.errors import CardGone
+from fleet.open import open_clearing
 from hardwallet.session import WalletSession
 from tests.tui.clearings import answering
 from tests.tui.test_paying import RETAIL_PAY
@@ -33,6 +34,8 @@ def test_everything_arrives_over_http(world: World) -> None:
         assert (told.code, "1 entries in 1 uploads" in told.out) == (0, True)
         loaded = world.call("card", "load", "alice.card", "50.00", "--scheme", "city", "--json").json
         assert (loaded["balance_fen"], loaded["acknowledged_sequence"]) == (23_550, 3)
+        with open_clearing(world.path("city"), loads=False) as books_now:  # it looks at no load by itself
+            assert books_now.report().conservation.loads_fen == 20_000 + 90_000 + 5_000
         ended = clearing.stop(signal.SIGINT)
     assert (ended.code, ended.err) == (0, "")
     report = world.call("clearing", "report", "--scheme", "city", "--json")
